@@ -1,0 +1,1 @@
+"""Models: the only place that knows torch and transformers, and the drafts that need neither."""

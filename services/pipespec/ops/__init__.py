@@ -1,0 +1,1 @@
+"""What every process needs around its work: errors, settings, logs, metrics, health, life cycle."""

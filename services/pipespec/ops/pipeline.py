@@ -1,0 +1,211 @@
+"""The pipeline file: one YAML document that describes a whole chain and how it is served.
+
+Every service reads the same file. Unknown or bad keys stop the start: the message names the key, its value and
+what is allowed. Nothing else reads the environment, and nothing changes a setting after the start.
+Units are in the names: ``_s`` seconds, ``_ms`` milliseconds; lengths are in tokens.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipespec.ops.errors import SettingsError
+
+Port = Annotated[
+    int, Field(ge=0, le=65535, description="TCP port; 0 picks a free one (under `pipespec up` only)")
+]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class StageKind(StrEnum):
+    """What a stage runs."""
+
+    TRANSFORMERS = "transformers"
+    """A Hugging Face causal language model."""
+    SUFFIX = "suffix"
+    """A draft without a model: continues the longest earlier match of the session's own text."""
+
+
+class StageSettings(_Settings):
+    """One stage of the chain."""
+
+    kind: StageKind = StageKind.TRANSFORMERS
+    """What it runs."""
+    model: str | None = None
+    """Hub id, local folder, local ``.gguf`` file or ``embedded:smollm2-135m-instruct``; none for ``suffix``."""
+    revision: str | None = None
+    """Commit or tag of a hub model; pin it where the output must never change."""
+    device: str = "auto"
+    """``cpu``, ``cuda``, ``cuda:1``, …; ``auto`` takes a GPU where there is one."""
+    dtype: str = Field(default="auto", pattern="^(auto|float32|bfloat16|float16)$")
+    """Of the weights; ``auto`` is float32 on CPU (exact), the checkpoint's own on GPU."""
+    threads: int = Field(default=1, ge=1, le=256)
+    """Compute threads; two spinning thread pools on the same cores ruin each other, so one by default."""
+    lookahead: int = Field(default=8, ge=1, le=256)
+    """Tokens that this stage may be ahead of the next one; unused by the target."""
+    min_match: int = Field(default=2, ge=1, le=64)
+    """``suffix`` only: shortest earlier match that is worth a guess."""
+    max_sessions: int = Field(default=64, ge=1, le=100_000)
+    """Sessions held at once; more are refused at the gateway."""
+    prefill_chunk: int = Field(default=256, ge=1, le=1_000_000)
+    """Prompt tokens fed in one step; smaller keeps the loop responsive, larger is faster."""
+    replicas: int = Field(default=1, ge=1, le=64)
+    """Processes of this stage under ``pipespec up``."""
+
+    @model_validator(mode="after")
+    def _model_where_needed(self) -> Self:
+        if self.kind is StageKind.TRANSFORMERS and not self.model:
+            raise ValueError("a stage of kind 'transformers' needs 'model' (hub id, folder or .gguf file)")
+        if self.kind is StageKind.SUFFIX and self.model:
+            raise ValueError("a stage of kind 'suffix' has no model; remove 'model'")
+        return self
+
+
+class BrokerSettings(_Settings):
+    """Where one broker listens. Processes publish to ``publish_port`` and subscribe at ``subscribe_port``."""
+
+    host: str = "127.0.0.1"
+    """Address that it binds and that others connect to."""
+    publish_port: Port = 0
+    subscribe_port: Port = 0
+    metrics_port: Port = 0
+
+
+class GatewaySettings(_Settings):
+    """Where clients come in, and what they may ask."""
+
+    host: str = "127.0.0.1"
+    """Address that all client ports bind; loopback unless said otherwise."""
+    http_port: Port = 8000
+    grpc_port: Port = 8001
+    zmq_port: Port = 8002
+    metrics_port: Port = 0
+    grpc_reflection: bool = False
+    """Lets tools such as grpcurl list the API; ``pipespec up`` turns it on."""
+    model_name: str | None = None
+    """What clients call the model; default: the last part of the target's reference."""
+    max_sessions: int = Field(default=64, ge=1, le=100_000)
+    """Sessions open at once; more are answered with 429."""
+    default_max_tokens: int = Field(default=512, ge=1)
+    """Of requests that name none, bounded by what the context leaves."""
+    request_timeout_s: float = Field(default=300.0, gt=0, le=3600)
+    """A request that takes longer ends with an explicit error."""
+
+
+class TimerSettings(_Settings):
+    """The protocol's timers; the defaults are those of a LAN."""
+
+    heartbeat_ms: int = Field(default=100, ge=10, le=10_000)
+    """Between heartbeats and between repeated announcements of a quiet session."""
+    dead_ms: int = Field(default=2000, ge=20, le=60_000)
+    """A replica not heard of for this long takes no more sessions and loses those that it has."""
+    stall_ms: int = Field(default=10_000, ge=50, le=600_000)
+    """A session without a commit for this long gets another target replica, where there is one."""
+    lease_ms: int = Field(default=10_000, ge=100, le=600_000)
+    """A stage frees a session that no ``state`` names for this long."""
+    sync_ms: int = Field(default=25, ge=1, le=10_000)
+    """Between two ``sync`` requests for one session."""
+
+
+class LogSettings(_Settings):
+    """How services log."""
+
+    level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    format: str = Field(default="auto", pattern="^(auto|console|json)$")
+    """``auto``: console on a terminal, JSON elsewhere."""
+
+
+class Pipeline(_Settings):
+    """The whole file. ``stages`` go from the smallest to the target."""
+
+    name: str = Field(default="pipespec", pattern="^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
+    """Names the run for ``pipespec down``; a DNS label."""
+    stages: tuple[StageSettings, ...] = Field(min_length=1, max_length=16)
+    brokers: tuple[BrokerSettings, ...] = Field(default=(BrokerSettings(),), min_length=1, max_length=4)
+    """Everyone connects to all of them; receivers drop what they already have."""
+    gateway: GatewaySettings = GatewaySettings()
+    stage_metrics_port: Port = 0
+    """First port of the stages' metrics; replica n of all takes this plus n. 0: a free one each."""
+    stage_host: str = "127.0.0.1"
+    """Address that the stages' metrics ports bind."""
+    timers: TimerSettings = TimerSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _chain_makes_sense(self) -> Self:
+        if self.stages[-1].kind is StageKind.SUFFIX:
+            raise ValueError("the last stage is the target and needs a model; 'suffix' can only be first")
+        for rank, stage in enumerate(self.stages[1:], start=1):
+            if stage.kind is StageKind.SUFFIX:
+                raise ValueError(f"stages[{rank}] is 'suffix', which can only be first: it checks nothing")
+        return self
+
+    @property
+    def target(self) -> StageSettings:
+        """The last stage, whose output is the chain's."""
+        return self.stages[-1]
+
+    @property
+    def model_name(self) -> str:
+        """What clients call the model."""
+        reference = self.target.model or self.name
+        return self.gateway.model_name or reference.rstrip("/").split("/")[-1].split(":")[-1]
+
+
+def load_pipeline(path: Path) -> Pipeline:
+    """Read and check a pipeline file.
+
+    Raises:
+        SettingsError: the file cannot be read, is not YAML, or a key is unknown or out of range.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read the pipeline file {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid YAML: {error}") from error
+    return parse_pipeline(document, source=str(path))
+
+
+def parse_pipeline(document: Any, *, source: str) -> Pipeline:
+    """Check a document that is already read; ``source`` names it in errors.
+
+    Raises:
+        SettingsError: a key is unknown or out of range.
+    """
+    if not isinstance(document, dict):
+        raise SettingsError(f"{source}: expected a mapping with 'stages', got {type(document).__name__}")
+    try:
+        return Pipeline.model_validate(document)
+    except ValidationError as error:
+        problems = "\n".join(_explain(problem) for problem in error.errors())
+        raise SettingsError(f"{source} has settings that cannot be used:\n{problems}") from error
+
+
+def _explain(problem: Any) -> str:
+    path = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+    if problem["type"] == "extra_forbidden":
+        return f"  {path}: unknown key; allowed here: {', '.join(_allowed(problem['loc']))}"
+    if problem["type"] == "missing":
+        return f"  {path}: is required"
+    return f"  {path} = {problem['input']!r}: {problem['msg']}"
+
+
+def _allowed(loc: tuple[int | str, ...]) -> list[str]:
+    models: dict[str, type[BaseModel]] = {
+        "stages": StageSettings,
+        "brokers": BrokerSettings,
+        "gateway": GatewaySettings,
+        "timers": TimerSettings,
+        "log": LogSettings,
+    }
+    parent = models.get(str(loc[0]), Pipeline) if len(loc) > 1 else Pipeline
+    return sorted(parent.model_fields)

@@ -1,0 +1,96 @@
+"""The seam between the rules and a model: what one step is asked, and what it answers.
+
+A stage's core hands out ``Work``; an engine runs one forward pass over a batch of it and returns the picks.
+Neither side knows the other's code.
+
+Shape symbols: P = prompt length, n = position of the first pick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipespec.protocol.ids import Digest, Epoch, Position, SessionId, TokenId
+from pipespec.protocol.sampling import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One session's share of a step.
+
+    The tokens of a session, as the engine sees them, are prompt + generated + candidates::
+
+        [0, start) in the engine's cache; [start, start + len(tokens)) fed now
+        the last ``num_candidates`` of ``tokens`` are unchecked words of an earlier stage
+
+    Attributes:
+        session: whose work it is.
+        epoch: the route in force when the work was cut.
+        start: cache entries to keep; whatever the engine holds beyond is truncated first.
+        tokens: what is fed from ``start`` on; at least one.
+        num_candidates: how many of the last tokens are candidates.
+        base: position of the first pick, ``start + len(tokens) - num_candidates - P``; picks are this stage's choices
+            for ``base``, ``base + 1``, ...
+        digest: digest of the session's log at ``base``; tells at the end whether the log still agrees.
+        room: picks to return at most; 0 for a prefill chunk. A model returns ``num_candidates + 1`` picks;
+            a draft without a model may return fewer or, without candidates, up to ``room``.
+    """
+
+    session: SessionId
+    epoch: Epoch
+    start: int
+    tokens: tuple[TokenId, ...]
+    num_candidates: int
+    base: Position
+    digest: Digest
+    room: int
+
+    @property
+    def candidates(self) -> tuple[TokenId, ...]:
+        """The unchecked tail of ``tokens``."""
+        return self.tokens[len(self.tokens) - self.num_candidates :]
+
+
+class Engine(Protocol):
+    """Runs one model, or a draft without one, for many sessions. Called from one thread."""
+
+    @property
+    def max_batch(self) -> int:
+        """Sessions that one step takes at most."""
+
+    @property
+    def max_chunk(self) -> int:
+        """Tokens of one session that one step takes at most; longer prefills are cut into chunks of this."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids that this engine can read are below it."""
+
+    @property
+    def context_len(self) -> int:
+        """Tokens (prompt and generated) that a session may hold at most."""
+
+    @property
+    def is_model_free(self) -> bool:
+        """Whether picks are guesses without a model: may be fewer than asked, never a verification."""
+
+    def open(self, session: SessionId, *, prompt: Sequence[TokenId], sampling: Sampling) -> None:
+        """Make room for a session. Opening an open session starts it afresh."""
+
+    def step(self, batch: Sequence[Work]) -> list[list[TokenId]]:
+        """Run one forward pass.
+
+        Args:
+            batch: at most ``max_batch`` items, each of another open session.
+
+        Returns:
+            One list of picks per item, in order: ``[]`` for a prefill chunk.
+
+        Raises:
+            InvariantBroken: work for a session that is not open, or beyond its cache.
+        """
+
+    def close(self, session: SessionId) -> None:
+        """Free what a session holds; unknown sessions are ignored."""
