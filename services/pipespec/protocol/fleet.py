@@ -1,0 +1,131 @@
+"""The fleet as heartbeats tell it: which replicas live, what they can serve, and the route for a new session.
+
+Sans-I/O. A replica counts while its last heartbeat is younger than ``dead_s``. A route needs a target; every other
+stage is optional, because a pipeline without drafts is slower, never stuck (DESIGN section 3, rule 4).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from pipespec.protocol.ids import Rank, Topic, stage_inbox
+from pipespec.protocol.messages import ChainIdentity, Heartbeat
+from pipespec.protocol.timers import Timers
+
+Member = tuple[Rank, str]
+"""A replica by rank and name."""
+
+
+@dataclass(slots=True)
+class _Heard:
+    beat: Heartbeat
+    at_s: float
+
+
+class Fleet:
+    """Replicas of all stages of one chain, as one gateway sees them."""
+
+    def __init__(self, *, num_stages: int, tokenizer: bytes, timers: Timers) -> None:
+        self.num_stages = num_stages
+        self._tokenizer = tokenizer
+        self._timers = timers
+        self._heard: dict[Member, _Heard] = {}
+        self._placed: Counter[Member] = Counter()
+        self.incompatible: dict[Member, Heartbeat] = {}
+
+    @property
+    def target_rank(self) -> Rank:
+        """The last stage."""
+        return Rank(self.num_stages - 1)
+
+    def on_heartbeat(self, now: float, beat: Heartbeat, sender: Topic) -> bool:
+        """Note a heartbeat; False when the replica is not one of this chain (and never gets work)."""
+        member = (beat.rank, beat.replica)
+        fits = (
+            beat.num_stages == self.num_stages
+            and 0 <= beat.rank < self.num_stages
+            and sender == stage_inbox(beat.rank, beat.replica)
+            and beat.tokenizer
+            in ((self._tokenizer,) if beat.rank == self.target_rank else (b"", self._tokenizer))
+        )
+        if not fits:
+            self.incompatible[member] = beat
+            self._heard.pop(member, None)
+            return False
+        self.incompatible.pop(member, None)
+        self._heard[member] = _Heard(beat, now)
+        return True
+
+    def living(self, now: float) -> list[Heartbeat]:
+        """Heartbeats of replicas that count now, by rank and name."""
+        alive = [h.beat for h in self._heard.values() if now - h.at_s <= self._timers.dead_s]
+        return sorted(alive, key=lambda beat: (beat.rank, beat.replica))
+
+    def beat_of(self, member: Member) -> Heartbeat | None:
+        """The last heartbeat of a member, however old."""
+        heard = self._heard.get(member)
+        return heard.beat if heard else None
+
+    def is_usable(self, now: float, member: Member) -> bool:
+        """Whether the member lives, is ready and does not drain."""
+        heard = self._heard.get(member)
+        return (
+            heard is not None
+            and now - heard.at_s <= self._timers.dead_s
+            and heard.beat.ready
+            and not heard.beat.draining
+        )
+
+    def target(self, now: float) -> Heartbeat | None:
+        """A usable target replica, None where there is none."""
+        name = self._pick(now, self.target_rank, frozenset(), None)
+        return self.beat_of((self.target_rank, name)) if name else None
+
+    def route(
+        self,
+        now: float,
+        *,
+        speculate: bool,
+        without: Collection[Member] = (),
+        identity: ChainIdentity | None = None,
+        keep: tuple[str, ...] | None = None,
+    ) -> tuple[str, ...] | None:
+        """Replica names by rank, the least loaded of each; None while no target is usable.
+
+        Args:
+            now: seconds.
+            speculate: False leaves all stages but the target out.
+            without: members that must not be in it.
+            identity: what the target must be; any of this chain when None.
+            keep: the present route; its members stay where they are usable.
+        """
+        avoid = frozenset(without)
+        route = [""] * self.num_stages
+        for rank in range(self.num_stages):
+            if rank != self.target_rank and not speculate:
+                continue
+            member = (Rank(rank), keep[rank]) if keep else None
+            if member and member not in avoid and self._fits(now, member, identity):
+                route[rank] = member[1]
+            else:
+                route[rank] = self._pick(now, Rank(rank), avoid, identity)
+        return tuple(route) if route[-1] else None
+
+    def _pick(self, now: float, rank: Rank, avoid: Collection[Member], identity: ChainIdentity | None) -> str:
+        members = [m for m in self._heard if m[0] == rank and m not in avoid and self._fits(now, m, identity)]
+        members.sort(key=lambda member: (self._placed[member], member))
+        return members[0][1] if members else ""
+
+    def _fits(self, now: float, member: Member, identity: ChainIdentity | None) -> bool:
+        if not self.is_usable(now, member):
+            return False
+        is_target = member[0] == self.target_rank
+        return not is_target or identity is None or self._heard[member].beat.weights == identity.weights
+
+    def place(self, route: tuple[str, ...], *, by: int) -> None:
+        """Count a session in (``by`` 1) or out (-1) of every replica of its route."""
+        for rank, name in enumerate(route):
+            if name:
+                self._placed[(Rank(rank), name)] += by

@@ -1,0 +1,259 @@
+"""A replica of the gateway: all its sessions, the fleet, routes, and the state that it owes the stages.
+
+Sans-I/O: takes envelopes, requests and the time; leaves messages in ``outbox`` and news for the clients in
+``events``. One owner, no locks. Source: DESIGN section 3, rules 2, 3 and 6; RELIABILITY R5 to R7, R11 to R13.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipespec.ops.errors import Unavailable
+from pipespec.protocol.fleet import Fleet
+from pipespec.protocol.gateway_session import Commit, GatewaySession
+from pipespec.protocol.ids import Position, Rank, SessionId, TokenId, Topic, stage_inbox
+from pipespec.protocol.messages import (
+    ChainIdentity,
+    EndReason,
+    Envelope,
+    Finished,
+    Heartbeat,
+    Outbox,
+    Segment,
+    SessionState,
+    StageCounters,
+    State,
+    Sync,
+)
+from pipespec.protocol.peers import Peers
+from pipespec.protocol.rules import Rules
+from pipespec.protocol.sampling import Sampling
+from pipespec.protocol.timers import Timers
+
+MAX_STATE_ENTRIES = 256
+"""Sessions in one ``state``; more go in further messages, so that none outgrows the bus's limit."""
+MAX_SYNC_TAIL = 4096
+"""Tokens that a ``sync`` is answered with at most; who lacks more gets the whole ``open``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Tokens are final: ``tokens[0]`` has position ``start``."""
+
+    session: SessionId
+    start: Position
+    tokens: tuple[TokenId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The session takes no more tokens."""
+
+    session: SessionId
+    reason: EndReason
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A stage's last word on a session that ended."""
+
+    session: SessionId
+    rank: Rank
+    counters: StageCounters
+
+
+Event = Committed | Ended | Counted
+
+
+class GatewayReplica:
+    """All sessions of one gateway."""
+
+    def __init__(self, fleet: Fleet, timers: Timers, rules: Rules | None = None) -> None:
+        self.fleet = fleet
+        self.outbox = Outbox()
+        self.events: list[Event] = []
+        self.sessions: dict[SessionId, GatewaySession] = {}
+        self.counts: Counter[str] = Counter()
+        self._timers = timers
+        self._rules = rules or Rules()
+        self._peers = Peers(self._rules)
+        self._stated_s = float("-inf")
+
+    # Clients
+
+    def open(
+        self,
+        now: float,
+        session_id: SessionId,
+        *,
+        prompt: tuple[TokenId, ...],
+        sampling: Sampling,
+        speculate: bool = True,
+    ) -> GatewaySession:
+        """Start a session on the least loaded replicas.
+
+        Raises:
+            Unavailable: no target replica is usable.
+        """
+        route = self.fleet.route(now, speculate=speculate)
+        beat = self.fleet.beat_of((self.fleet.target_rank, route[-1])) if route else None
+        if route is None or beat is None:
+            raise Unavailable(
+                "no target replica is ready: wait for the target stage to load, or look at its log",
+                code="no_target_available",
+            )
+        session = GatewaySession(
+            session_id,
+            now=now,
+            prompt=prompt,
+            sampling=sampling,
+            identity=ChainIdentity(weights=beat.weights, tokenizer=beat.tokenizer),
+            route=route,
+            speculate=speculate,
+            rules=self._rules,
+        )
+        self.sessions[session_id] = session
+        self.fleet.place(route, by=1)
+        self._announce_open(session)
+        return session
+
+    def close(self, session_id: SessionId, reason: EndReason) -> None:
+        """End a session on all stages; an unknown one is ignored."""
+        session = self.sessions.pop(session_id, None)
+        if session is None:
+            return
+        session.end = session.end or reason
+        self.fleet.place(session.route, by=-1)
+        for inbox in session.inboxes:
+            self.outbox.send(inbox, session.close_message(session.end))
+        self.events.append(Ended(session_id, session.end))
+
+    def _announce_open(self, session: GatewaySession) -> None:
+        for inbox in session.inboxes:
+            self.outbox.send(inbox, session.open_message())
+
+    # Stages
+
+    def on_envelope(self, now: float, envelope: Envelope) -> None:
+        """Apply one message. What does not fit is dropped and counted by reason, never an error."""
+        if not self._peers.accept(envelope):
+            self.counts["duplicate_or_former"] += 1
+            return
+        match envelope.message:
+            case Segment() as message:
+                self._on_segment(now, envelope.sender, message)
+            case Sync() as message:
+                self._on_sync(envelope.sender, message)
+            case Heartbeat() as message:
+                if not self.fleet.on_heartbeat(now, message, envelope.sender):
+                    self.counts["incompatible_replica"] += 1
+            case Finished() as message:
+                self._on_finished(now, message)
+            case _:
+                self.counts["not_for_a_gateway"] += 1
+
+    def _on_segment(self, now: float, sender: Topic, segment: Segment) -> None:
+        session = self.sessions.get(segment.session)
+        if session is None:
+            self.counts["unknown_session"] += 1
+            return
+        if self._rules.fence_epochs and (segment.epoch != session.epoch or sender != session.target_inbox):
+            self.counts["old_epoch"] += 1
+            return
+        start = session.committed
+        commit = session.on_segment(now, segment)
+        self.counts[commit.name.lower()] += 1
+        if commit is Commit.EXTENDED:
+            tokens = session.tokens(start, session.committed)
+            self.events.append(Committed(segment.session, start, tokens))
+            if session.end is not None:
+                self.close(segment.session, session.end)
+                return
+            self._send_state(session.inboxes, session.state_entry(since=max(0, start - 1)))
+        elif commit is Commit.FORKED:
+            self._send_state([sender], session.state_entry())
+
+    def _send_state(self, inboxes: list[Topic], entry: SessionState) -> None:
+        for inbox in inboxes:
+            self.outbox.send(inbox, State(entries=(entry,)))
+
+    def _on_sync(self, sender: Topic, message: Sync) -> None:
+        session = self.sessions.get(message.session)
+        if session is None or sender not in session.inboxes:
+            return  # no state will name it: its lease runs out
+        behind = session.committed - message.position
+        if session.agrees(message.position, message.digest) and behind <= MAX_SYNC_TAIL:
+            self._send_state([sender], session.state_entry(since=message.position))
+        else:
+            self.outbox.send(sender, session.open_message())
+
+    def _on_finished(self, now: float, message: Finished) -> None:
+        session = self.sessions.get(message.session)
+        if session is None:
+            self.events.append(Counted(message.session, message.rank, message.counters))
+            return
+        if message.reason is not EndReason.REFUSED or message.epoch != session.epoch:
+            return
+        self.counts["refused"] += 1
+        session.avoid.add((message.rank, session.route[message.rank]))
+        if not self._reroute(now, session) and message.rank == self.fleet.target_rank:
+            self.close(message.session, EndReason.REFUSED)
+
+    # Time
+
+    def on_timer(self, now: float) -> None:
+        """State for everyone once per heartbeat; other routes for sessions whose replicas died or stalled."""
+        if now - self._stated_s < self._timers.heartbeat_s:
+            return
+        self._stated_s = now
+        for session in list(self.sessions.values()):
+            self._look_after(now, session)
+        if self._rules.announce:
+            self._announce_states()
+
+    def _look_after(self, now: float, session: GatewaySession) -> None:
+        """Reroute when a member is gone, when the target stalls, or when a hole in the route can be filled."""
+        target = (self.fleet.target_rank, session.route[-1])
+        stalled = now - session.progress_s > self._timers.stall_s
+        if stalled:
+            session.avoid.add(target)
+            if not self._reroute(now, session):
+                session.avoid.clear()
+                session.progress_s = now
+            return
+        if now - session.rerouted_s > self._timers.dead_s:
+            self._reroute(now, session)
+
+    def _reroute(self, now: float, session: GatewaySession) -> bool:
+        route = self.fleet.route(
+            now,
+            speculate=session.speculate,
+            without=session.avoid,
+            identity=session.identity,
+            keep=session.route,
+        )
+        if route is None or route == session.route:
+            return False
+        self.counts["reroutes"] += 1
+        closing = session.close_message(EndReason.LOST)
+        for rank, (old, new) in enumerate(zip(session.route, route, strict=True)):
+            if old and old != new:
+                self.outbox.send(stage_inbox(Rank(rank), old), closing)
+        self.fleet.place(session.route, by=-1)
+        self.fleet.place(route, by=1)
+        session.reroute(now, route)
+        self._announce_open(session)
+        return True
+
+    def _announce_states(self) -> None:
+        entries: defaultdict[Topic, list[SessionState]] = defaultdict(list)
+        for session in self.sessions.values():
+            entry = session.state_entry()
+            for inbox in session.inboxes:
+                entries[inbox].append(entry)
+        for inbox, all_entries in entries.items():
+            for start in range(0, len(all_entries), MAX_STATE_ENTRIES):
+                chunk: Sequence[SessionState] = all_entries[start : start + MAX_STATE_ENTRIES]
+                self.outbox.send(inbox, State(entries=tuple(chunk)))

@@ -1,0 +1,152 @@
+"""One session at the gateway: the owner of the committed prefix.
+
+Sans-I/O. The target proposes, the gateway commits: it appends what fits by position and digest, and what it has
+committed is never changed, not even when two target replicas disagree numerically. Position is sequence number.
+Source: DESIGN section 3; RELIABILITY R1, R4.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from pipespec.protocol.fleet import Member
+from pipespec.protocol.ids import Epoch, Position, Rank, SessionId, TokenId, Topic, stage_inbox
+from pipespec.protocol.messages import ChainIdentity, Close, EndReason, Open, Segment, SessionState
+from pipespec.protocol.rules import Rules
+from pipespec.protocol.sampling import Sampling
+from pipespec.protocol.tokenlog import TokenLog
+
+TAIL = 16
+"""Committed tokens that a ``state`` carries at least; who is further behind asks with ``sync``."""
+
+
+class Commit(Enum):
+    """What became of a target's segment."""
+
+    EXTENDED = auto()
+    """New tokens are committed."""
+    KNOWN = auto()
+    """All of it was committed before."""
+    FORKED = auto()
+    """It contradicts what is committed; the first branch stays."""
+    UNFIT = auto()
+    """It begins beyond the committed prefix."""
+
+
+class GatewaySession:
+    """A session from the client's request to its last token. Times are the caller's seconds."""
+
+    def __init__(
+        self,
+        session: SessionId,
+        *,
+        now: float,
+        prompt: tuple[TokenId, ...],
+        sampling: Sampling,
+        identity: ChainIdentity,
+        route: tuple[str, ...],
+        speculate: bool,
+        rules: Rules,
+    ) -> None:
+        self.session = session
+        self.sampling = sampling
+        self.identity = identity
+        self.route = route
+        self.speculate = speculate
+        self.epoch = Epoch(0)
+        self.end: EndReason | None = None
+        self.progress_s = now
+        self.rerouted_s = now
+        self.avoid: set[Member] = set()
+        self._log = TokenLog(identity, prompt)
+        self._rules = rules
+
+    @property
+    def committed(self) -> Position:
+        """Length of the committed prefix."""
+        return Position(len(self._log))
+
+    @property
+    def inboxes(self) -> list[Topic]:
+        """Of every stage of the route."""
+        return [stage_inbox(Rank(rank), name) for rank, name in enumerate(self.route) if name]
+
+    @property
+    def target_inbox(self) -> Topic:
+        """Of the replica whose segments count."""
+        return stage_inbox(Rank(len(self.route) - 1), self.route[-1])
+
+    def tokens(self, start: int, end: int) -> tuple[TokenId, ...]:
+        """Committed tokens at [start, end)."""
+        return self._log.slice(start, end)
+
+    def on_segment(self, now: float, segment: Segment) -> Commit:
+        """Commit what fits. Only a commit resets the timer that suspects the target (RELIABILITY R11)."""
+        held = len(self._log)
+        if self.end is not None:
+            return Commit.KNOWN
+        if not self._rules.dedup_by_position:
+            self._append(segment.tokens)
+            return Commit.EXTENDED
+        if segment.base > held:
+            return Commit.UNFIT
+        if self._rules.check_digest and segment.digest != self._log.digest_at(segment.base):
+            return Commit.FORKED
+        end = segment.base + len(segment.tokens)
+        if self._log.common_prefix(segment.base, segment.tokens) < min(held, end):
+            return Commit.FORKED
+        if end <= held:
+            return Commit.KNOWN
+        self._append(segment.tokens[held - segment.base :])
+        self.progress_s = now
+        return Commit.EXTENDED
+
+    def _append(self, tokens: tuple[TokenId, ...]) -> None:
+        for token in tokens:
+            self._log.extend((token,))
+            if token in self.sampling.stop_ids:
+                self.end = EndReason.STOP
+            elif len(self._log) == self.sampling.max_tokens:
+                self.end = EndReason.LENGTH
+            if self.end is not None:
+                return
+
+    def reroute(self, now: float, route: tuple[str, ...]) -> None:
+        """Go over to another route: the next epoch starts, the committed prefix goes along."""
+        self.route = route
+        self.epoch = Epoch(self.epoch + 1)
+        self.progress_s = self.rerouted_s = now
+
+    # What the gateway says of it
+
+    def open_message(self) -> Open:
+        """Everything that a replica needs to take part from here on."""
+        return Open(
+            session=self.session,
+            epoch=self.epoch,
+            route=self.route,
+            identity=self.identity,
+            prompt=self._log.prompt,
+            sampling=self.sampling,
+            committed=self._log.slice(0, len(self._log)),
+        )
+
+    def state_entry(self, *, since: int | None = None) -> SessionState:
+        """The committed prefix's length, digest and last tokens: from ``since`` on, or the last few."""
+        committed = len(self._log)
+        start = max(0, committed - TAIL) if since is None else since
+        return SessionState(
+            session=self.session,
+            epoch=self.epoch,
+            committed=Position(committed),
+            digest=self._log.digest_at(committed),
+            tail=self._log.slice(start, committed),
+        )
+
+    def agrees(self, position: Position, digest: bytes) -> bool:
+        """Whether a replica whose digest at ``position`` is ``digest`` holds the committed tokens up to there."""
+        return position <= len(self._log) and digest == self._log.digest_at(position)
+
+    def close_message(self, reason: EndReason) -> Close:
+        """The end, for every stage of the route."""
+        return Close(session=self.session, epoch=self.epoch, reason=reason)

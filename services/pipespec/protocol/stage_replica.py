@@ -1,0 +1,312 @@
+"""A replica of a stage: all its sessions, its leases, and what it says when nobody asks.
+
+Sans-I/O: takes envelopes, results and the time; leaves messages in ``outbox`` and engine orders in ``orders``.
+One owner, no locks. Source: DESIGN section 3, rules 3 to 5.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from pipespec.protocol.claims import Merge
+from pipespec.protocol.ids import (
+    DIGEST_LEN,
+    Digest,
+    Epoch,
+    Position,
+    Rank,
+    SessionId,
+    TokenId,
+    Topic,
+    stage_inbox,
+)
+from pipespec.protocol.messages import (
+    ChainIdentity,
+    Close,
+    EndReason,
+    Envelope,
+    Finished,
+    Open,
+    Outbox,
+    Segment,
+    SessionState,
+    StageCounters,
+    State,
+    Sync,
+)
+from pipespec.protocol.peers import Peers
+from pipespec.protocol.rules import Rules
+from pipespec.protocol.stage_session import StageLimits, StageSession
+from pipespec.protocol.timers import Timers
+from pipespec.protocol.work import Work
+
+_NO_DIGEST = Digest(bytes(DIGEST_LEN))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a replica stands and what it runs.
+
+    Attributes:
+        rank: its stage.
+        replica: its name within the stage.
+        num_stages: length of its chain.
+        weights: digest of its weights, empty without a model.
+        tokenizer: digest of its vocabulary, empty where any will do.
+        vocab_size: ids that it can read are below it; 0 where any will do.
+        max_sessions: more are refused.
+    """
+
+    rank: Rank
+    replica: str
+    num_stages: int
+    weights: bytes = b""
+    tokenizer: bytes = b""
+    vocab_size: int = 0
+    max_sessions: int = 64
+
+    @property
+    def inbox(self) -> Topic:
+        """Where it is reached."""
+        return stage_inbox(self.rank, self.replica)
+
+    def serves(self, message: Open) -> bool:
+        """Whether the session belongs to this chain and this replica can read its tokens."""
+        identity: ChainIdentity = message.identity
+        is_target = self.rank == self.num_stages - 1
+        return (
+            len(message.route) == self.num_stages
+            and self.tokenizer in (b"", identity.tokenizer)
+            and (not is_target or self.weights == identity.weights)
+            and self.reads(message.prompt)
+            and self.reads(message.committed)
+        )
+
+    def reads(self, tokens: Sequence[TokenId]) -> bool:
+        """Whether all ids are in its vocabulary; a padded target may know more ids than its draft."""
+        return self.vocab_size == 0 or max(tokens, default=0) < self.vocab_size
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCache:
+    """Order to the engine: make room for a session."""
+
+    message: Open
+
+
+@dataclass(frozen=True, slots=True)
+class FreeCache:
+    """Order to the engine: free a session."""
+
+    session: SessionId
+
+
+class StageReplica:
+    """All sessions of one replica."""
+
+    def __init__(self, place: Place, limits: StageLimits, timers: Timers, rules: Rules | None = None) -> None:
+        self.place = place
+        self.outbox = Outbox()
+        self.orders: list[OpenCache | FreeCache] = []
+        self.sessions: dict[SessionId, StageSession] = {}
+        self.counters = StageCounters()
+        self.dropped: Counter[str] = Counter()
+        self._limits = limits
+        self._timers = timers
+        self._rules = rules or Rules()
+        self._peers = Peers(self._rules)
+        self._tombstones: OrderedDict[SessionId, tuple[Epoch, float]] = OrderedDict()
+        self._asked: dict[SessionId, float] = {}
+
+    # Receiving
+
+    def on_envelope(self, now: float, envelope: Envelope) -> None:
+        """Apply one message. What does not fit is dropped and counted by reason, never an error."""
+        if not self._peers.accept(envelope):
+            self.dropped["duplicate_or_former"] += 1
+            return
+        match envelope.message:
+            case Open() as message:
+                self._on_open(now, envelope.sender, message)
+            case State() as message:
+                for entry in message.entries:
+                    self._on_state(now, envelope.sender, entry)
+            case Segment() as message:
+                self._on_segment(now, envelope.sender, message)
+            case Close() as message:
+                self._on_close(now, message)
+            case _:
+                self.dropped["not_for_a_stage"] += 1
+
+    def _on_open(self, now: float, gateway: Topic, message: Open) -> None:
+        place = self.place
+        if self._is_buried(message.session, message.epoch):
+            self.dropped["closed_session"] += 1
+            return
+        session = self.sessions.get(message.session)
+        if session is not None and message.epoch < session.epoch:
+            self.dropped["old_epoch"] += 1
+            return
+        if not place.serves(message) or message.route[place.rank] != place.replica:
+            self._refuse(gateway, message)
+            return
+        if session is None:
+            if len(self.sessions) >= place.max_sessions:
+                self._refuse(gateway, message)
+                return
+            session = StageSession(
+                message, rank=place.rank, gateway=gateway, limits=self._limits, rules=self._rules
+            )
+            self.sessions[message.session] = session
+            self.orders.append(OpenCache(message))
+        elif message.epoch > session.epoch:
+            session.reroute(message)
+        session.on_open(message)
+        session.gateway, session.heard_s = gateway, now
+        self._asked.pop(message.session, None)
+
+    def _refuse(self, gateway: Topic, message: Open) -> None:
+        self.dropped["refused_session"] += 1
+        reply = Finished(
+            session=message.session,
+            epoch=message.epoch,
+            rank=self.place.rank,
+            reason=EndReason.REFUSED,
+            counters=StageCounters(),
+        )
+        self.outbox.send(gateway, reply)
+
+    def _on_state(self, now: float, gateway: Topic, entry: SessionState) -> None:
+        session = self.sessions.get(entry.session)
+        if session is None:
+            if not self._is_buried(entry.session, entry.epoch):
+                self._sync(now, gateway, entry.session)
+            return
+        if self._rules.fence_epochs and entry.epoch < session.epoch:
+            self.dropped["old_epoch"] += 1
+            return
+        session.heard_s = now
+        if not self.place.reads(entry.tail):
+            self._drop(session, EndReason.REFUSED)
+            return
+        if entry.epoch > session.epoch or session.on_state(entry) is not Merge.APPLIED:
+            self._sync(now, gateway, entry.session)
+
+    def _on_segment(self, now: float, sender: Topic, segment: Segment) -> None:
+        session = self.sessions.get(segment.session)
+        rank = session.rank_of(sender) if session is not None else None
+        if session is None or rank is None or rank == self.place.rank:
+            self.dropped["unknown_session"] += 1
+            return
+        if self._rules.fence_epochs and segment.epoch != session.epoch:
+            self.dropped["old_epoch"] += 1
+            return
+        if not self.place.reads(segment.tokens):
+            self.dropped["token_out_of_range"] += 1
+            if rank > self.place.rank:
+                self._drop(session, EndReason.REFUSED)
+            return
+        merged = session.on_segment(rank, segment)
+        if merged is not Merge.APPLIED:
+            self.dropped[merged.name.lower()] += 1
+        # A base is a committed position: whoever lacks it, or holds something else there, is behind the gateway.
+        if merged in (Merge.GAP, Merge.DIVERGED) and segment.base > session.claims.committed:
+            self._sync(now, session.gateway, segment.session)
+
+    def _sync(self, now: float, gateway: Topic, session_id: SessionId) -> None:
+        if not self._rules.sync:
+            return
+        session = self.sessions.get(session_id)
+        asked = session.synced_s if session else self._asked.get(session_id, float("-inf"))
+        if now - asked < self._timers.sync_s:
+            return
+        if session is None:
+            self._asked[session_id] = now
+            self.outbox.send(gateway, Sync(session=session_id, position=Position(0), digest=_NO_DIGEST))
+            return
+        session.synced_s = now
+        position = session.claims.committed
+        digest = session.claims.log.digest_at(position)
+        self.outbox.send(gateway, Sync(session=session_id, position=position, digest=digest))
+
+    def _on_close(self, now: float, message: Close) -> None:
+        session = self.sessions.get(message.session)
+        if session is not None and message.epoch >= session.epoch:
+            self._drop(session, message.reason)
+        if not self._is_buried(message.session, message.epoch):
+            self._tombstones.pop(message.session, None)
+            self._tombstones[message.session] = (message.epoch, now)
+
+    def _is_buried(self, session: SessionId, epoch: Epoch) -> bool:
+        buried = self._tombstones.get(session)
+        return buried is not None and epoch <= buried[0]
+
+    def _drop(self, session: StageSession, reason: EndReason) -> None:
+        del self.sessions[session.session]
+        self.counters = _add(self.counters, session.counters)
+        self.orders.append(FreeCache(session.session))
+        reply = Finished(
+            session=session.session,
+            epoch=session.epoch,
+            rank=self.place.rank,
+            reason=reason,
+            counters=session.counters,
+        )
+        self.outbox.send(session.gateway, reply)
+
+    # Working
+
+    def work(self, now: float, *, max_batch: int) -> list[Work]:
+        """Shares of the next step, those that waited longest first."""
+        batch: list[Work] = []
+        for session in sorted(self.sessions.values(), key=lambda s: s.worked_s):
+            if len(batch) == max_batch:
+                break
+            work = session.work()
+            if work is not None:
+                session.worked_s = now
+                batch.append(work)
+        return batch
+
+    def on_picks(self, now: float, work: Work, picks: Sequence[TokenId], *, busy_us: int) -> None:
+        """Apply one result and publish. A result for a session that is gone is dropped."""
+        session = self.sessions.get(work.session)
+        if session is not None and session.on_picks(work, picks, busy_us=busy_us):
+            self._publish(now, session)
+
+    def _publish(self, now: float, session: StageSession) -> None:
+        session.said_s = now
+        for topic, segment in session.segments():
+            self.outbox.send(topic, segment)
+
+    # Time
+
+    def on_timer(self, now: float) -> None:
+        """Repeat what a quiet session last said; free what no state has named for the lease time."""
+        for session in list(self.sessions.values()):
+            if self._rules.lease and now - session.heard_s > self._timers.lease_s:
+                self._drop(session, EndReason.EXPIRED)
+            elif self._rules.announce and now - session.said_s >= self._timers.heartbeat_s:
+                self._publish(now, session)
+        while self._tombstones:
+            oldest = next(iter(self._tombstones.values()))
+            if now - oldest[1] <= self._timers.lease_s:
+                break
+            self._tombstones.popitem(last=False)
+        expired = [s for s, asked in self._asked.items() if now - asked > self._timers.lease_s]
+        for session_id in expired:
+            del self._asked[session_id]
+
+    def totals(self) -> StageCounters:
+        """Counters of all sessions since the start, the open ones included."""
+        total = self.counters
+        for session in self.sessions.values():
+            total = _add(total, session.counters)
+        return total
+
+
+def _add(left: StageCounters, right: StageCounters) -> StageCounters:
+    names = [field.name for field in fields(StageCounters)]
+    return StageCounters(**{name: getattr(left, name) + getattr(right, name) for name in names})
