@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipespec.ops.errors import Unavailable
-from pipespec.protocol.fleet import Fleet
+from pipespec.protocol.fleet import Fleet, Member
 from pipespec.protocol.gateway_session import Commit, GatewaySession
 from pipespec.protocol.ids import Position, Rank, SessionId, TokenId, Topic, stage_inbox
 from pipespec.protocol.messages import (
@@ -184,7 +184,8 @@ class GatewayReplica:
         if session is None or sender not in session.inboxes:
             return  # no state will name it: its lease runs out
         behind = session.committed - message.position
-        if session.agrees(message.position, message.digest) and behind <= MAX_SYNC_TAIL:
+        agrees = message.epoch == session.epoch and session.agrees(message.position, message.digest)
+        if agrees and behind <= MAX_SYNC_TAIL:
             self._send_state([sender], session.state_entry(since=message.position))
         else:
             self.outbox.send(sender, session.open_message())
@@ -217,20 +218,16 @@ class GatewayReplica:
         """Reroute when a member is gone, when the target stalls, or when a hole in the route can be filled."""
         target = (self.fleet.target_rank, session.route[-1])
         stalled = now - session.progress_s > self._timers.stall_s
-        if stalled:
-            session.avoid.add(target)
-            if not self._reroute(now, session):
-                session.avoid.clear()
-                session.progress_s = now
-            return
-        if now - session.rerouted_s > self._timers.dead_s:
+        if stalled and not self._reroute(now, session, without=target):
+            session.progress_s = now  # no other target: wait for this one, ask again later
+        elif now - session.rerouted_s > self._timers.dead_s:
             self._reroute(now, session)
 
-    def _reroute(self, now: float, session: GatewaySession) -> bool:
+    def _reroute(self, now: float, session: GatewaySession, *, without: Member | None = None) -> bool:
         route = self.fleet.route(
             now,
             speculate=session.speculate,
-            without=session.avoid,
+            without=session.avoid | ({without} if without else set()),
             identity=session.identity,
             keep=session.route,
         )

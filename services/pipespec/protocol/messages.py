@@ -15,6 +15,9 @@ from pipespec.protocol.sampling import Sampling
 
 VERSION = 1
 
+MAX_WINDOW = 512
+"""Uncommitted tokens that a stage holds, and a segment carries, at most; a full window stops the stage."""
+
 
 class SegmentKind(StrEnum):
     """What a segment is to its reader."""
@@ -37,7 +40,7 @@ class Segment:
         epoch: of the sender's route.
         base: position of ``tokens[0]``; the committed length that the sender knows.
         digest: of the sender's log at ``base``.
-        tokens: the window, at most ``codec.MAX_WINDOW``.
+        tokens: the window, at most ``MAX_WINDOW``.
     """
 
     kind: SegmentKind
@@ -145,10 +148,11 @@ class Close:
 class Sync:
     """Stage to gateway: send me the session from ``position``, my digest there is ``digest``.
 
-    Answered with a ``State`` whose tail starts there when the digest fits, else with the whole ``Open``.
+    Answered with a ``State`` whose tail starts there when epoch and digest fit, else with the whole ``Open``.
     """
 
     session: SessionId
+    epoch: Epoch
     position: Position
     digest: Digest
 

@@ -224,12 +224,13 @@ class StageReplica:
             return
         if session is None:
             self._asked[session_id] = now
-            self.outbox.send(gateway, Sync(session=session_id, position=Position(0), digest=_NO_DIGEST))
+            unknown = Sync(session=session_id, epoch=Epoch(0), position=Position(0), digest=_NO_DIGEST)
+            self.outbox.send(gateway, unknown)
             return
         session.synced_s = now
         position = session.claims.committed
         digest = session.claims.log.digest_at(position)
-        self.outbox.send(gateway, Sync(session=session_id, position=position, digest=digest))
+        self.outbox.send(gateway, Sync(session_id, session.epoch, position, digest))
 
     def _on_close(self, now: float, message: Close) -> None:
         session = self.sessions.get(message.session)

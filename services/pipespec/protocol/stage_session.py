@@ -17,13 +17,10 @@ from dataclasses import dataclass, replace
 
 from pipespec.protocol.claims import ClaimedLog, Merge
 from pipespec.protocol.ids import Epoch, Position, Rank, TokenId, Topic, stage_inbox
-from pipespec.protocol.messages import Open, Segment, SegmentKind, SessionState, StageCounters
+from pipespec.protocol.messages import MAX_WINDOW, Open, Segment, SegmentKind, SessionState, StageCounters
 from pipespec.protocol.rules import Rules
 from pipespec.protocol.tokenlog import TokenLog
 from pipespec.protocol.work import Work
-
-MAX_WINDOW = 512
-"""Uncommitted tokens that a stage holds at most; a full window stops it (back-pressure)."""
 
 
 @dataclass(frozen=True, slots=True)
