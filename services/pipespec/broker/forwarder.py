@@ -1,0 +1,89 @@
+"""The forwarder: XSUB in, XPUB out, run by libzmq's own proxy loop.
+
+Python only starts it, asks for its statistics and ends it, over a control socket; no message ever passes through
+the interpreter. The only state is the subscriptions, which peers repeat by themselves after a restart.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from dataclasses import dataclass
+
+import zmq
+
+from pipespec.bus.sockets import Context, broker_in, broker_out
+from pipespec.ops.errors import SettingsError
+
+_CONTROL = "inproc://control"
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Since the start: messages and bytes that came in and went out."""
+
+    messages_in: int
+    bytes_in: int
+    messages_out: int
+    bytes_out: int
+
+
+class Forwarder:
+    """One broker's sockets and the thread that runs them.
+
+    Raises:
+        SettingsError: an endpoint cannot be bound; the message names it.
+    """
+
+    def __init__(self, *, publish_at: str, subscribe_at: str) -> None:
+        self._context: Context = zmq.Context()
+        self._control = self._context.socket(zmq.PAIR)
+        self._control.set(zmq.RCVTIMEO, 2000)
+        self._control.set(zmq.LINGER, 0)
+        try:
+            self._in = broker_in(self._context, publish_at)
+            self._out = broker_out(self._context, subscribe_at)
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            raise SettingsError(
+                f"the broker cannot listen at {publish_at} and {subscribe_at}: {error.strerror}; "
+                "set other ports under 'brokers' or stop what uses them"
+            ) from error
+        self._control.bind(_CONTROL)
+        self._thread = threading.Thread(target=self._run, name="broker-proxy", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        control = self._context.socket(zmq.PAIR)
+        control.connect(_CONTROL)
+        try:
+            zmq.proxy_steerable(self._in, self._out, None, control)
+        finally:
+            control.close(linger=0)
+            self._in.close(linger=0)
+            self._out.close(linger=500)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the proxy loop turns."""
+        return self._thread.is_alive()
+
+    def statistics(self) -> Statistics:
+        """Ask the proxy loop for its counters; the answer also proves that it turns.
+
+        Raises:
+            zmq.Again: no answer within two seconds.
+        """
+        self._control.send(b"STATISTICS")
+        frames = self._control.recv_multipart()
+        count = [int(struct.unpack("=Q", frame)[0]) for frame in frames]
+        # libzmq: frontend received (msgs, bytes), sent (msgs, bytes), then the same of the backend
+        return Statistics(messages_in=count[0], bytes_in=count[1], messages_out=count[6], bytes_out=count[7])
+
+    def stop(self) -> None:
+        """End the loop and free the sockets."""
+        if self._thread.is_alive():
+            self._control.send(b"TERMINATE")
+            self._thread.join(timeout=5)
+        self._control.close(linger=0)
+        self._context.term()

@@ -1,0 +1,75 @@
+"""The one factory of bus sockets, so that every socket has its marks, its linger and its heartbeats.
+
+The values and their reasons (measured with libzmq 4.3.5):
+
+- ``SNDHWM`` of publishers is bounded: a frozen reader costs a bounded queue, then loses messages, which the protocol
+  heals. Subscriptions travel the other way and must not be lost, so subscribing sockets have ``SNDHWM`` 0.
+- ZMTP heartbeats cut half-open connections; they prove a living kernel, not a living loop, which is what the
+  ``heartbeat`` message is for.
+- ``MAXMSGSIZE`` closes the connection of whoever sends more than a message can be.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import zmq
+
+from pipespec.protocol.codec import MAX_MESSAGE_BYTES
+
+Context = zmq.Context[Any]
+Socket = zmq.Socket[bytes]
+
+HIGH_WATER_MARK = 1000
+"""Messages queued per peer at most."""
+
+
+def publisher(context: Context, endpoints: list[str]) -> Socket:
+    """A PUB socket connected to the brokers' publish endpoints."""
+    socket = _prepared(context.socket(zmq.PUB))
+    for endpoint in endpoints:
+        socket.connect(endpoint)
+    return socket
+
+
+def subscriber(context: Context, endpoints: list[str], topics: list[bytes]) -> Socket:
+    """A SUB socket connected to the brokers' subscribe endpoints, subscribed once and for all to its inboxes."""
+    socket = _prepared(context.socket(zmq.SUB))
+    socket.set(zmq.SNDHWM, 0)
+    for topic in topics:
+        socket.subscribe(topic)
+    for endpoint in endpoints:
+        socket.connect(endpoint)
+    return socket
+
+
+def broker_in(context: Context, endpoint: str) -> Socket:
+    """The XSUB socket where everyone publishes."""
+    socket = _prepared(context.socket(zmq.XSUB))
+    socket.set(zmq.SNDHWM, 0)
+    socket.bind(endpoint)
+    return socket
+
+
+def broker_out(context: Context, endpoint: str) -> Socket:
+    """The XPUB socket where everyone subscribes."""
+    socket = _prepared(context.socket(zmq.XPUB))
+    socket.bind(endpoint)
+    return socket
+
+
+def _prepared(socket: Socket) -> Socket:
+    for option, value in (
+        (zmq.SNDHWM, HIGH_WATER_MARK),
+        (zmq.RCVHWM, HIGH_WATER_MARK),
+        (zmq.LINGER, 500),
+        (zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES),
+        (zmq.HEARTBEAT_IVL, 500),
+        (zmq.HEARTBEAT_TIMEOUT, 1500),
+        (zmq.HEARTBEAT_TTL, 1500),
+        (zmq.RECONNECT_IVL, 50),
+        (zmq.RECONNECT_IVL_MAX, 1000),
+        (zmq.HANDSHAKE_IVL, 2000),
+    ):
+        socket.set(option, value)
+    return socket
