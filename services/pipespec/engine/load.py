@@ -1,0 +1,72 @@
+"""From a stage's settings to an engine that is ready to step.
+
+The engine comes with its identity: what heartbeats say about it, so that only equal replicas serve one session.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipespec.engine.suffix import SuffixEngine
+from pipespec.models.fetch import resolve
+from pipespec.ops.errors import ModelError
+from pipespec.ops.pipeline import StageKind, StageSettings
+from pipespec.protocol.work import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedEngine:
+    """An engine with what its heartbeats say about it.
+
+    Attributes:
+        engine: ready to step.
+        model: what it runs, for people.
+        weights: 16-byte digest of weights, config and dtype; empty for a draft without a model.
+        tokenizer: 16-byte digest of the vocabulary; empty where any will do.
+    """
+
+    engine: Engine
+    model: str
+    weights: bytes
+    tokenizer: bytes
+
+
+def load_engine(settings: StageSettings, *, context_limit: int | None = None) -> LoadedEngine:
+    """Load what a stage runs.
+
+    Args:
+        settings: of the stage; its model must be on this machine already (``models.fetch.fetch``).
+        context_limit: bounds the tokens of a session further than the model does.
+
+    Raises:
+        ModelError: the model is not there, damaged, or cannot be rolled back; or a package is not installed.
+    """
+    if settings.kind is StageKind.SUFFIX:
+        engine = SuffixEngine(min_match=settings.min_match, context_len=context_limit)
+        return LoadedEngine(engine, model="suffix", weights=b"", tokenizer=b"")
+    try:
+        return _load_transformers(settings, context_limit=context_limit)
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"running {settings.model!r} needs {error.name}: pip install 'pipespec[stage]'"
+        ) from error
+
+
+def _load_transformers(settings: StageSettings, *, context_limit: int | None) -> LoadedEngine:
+    # Imported here, so that a suffix stage starts without torch: in a fraction of the time and memory.
+    from pipespec.engine import checkpoint, identity, plain, probe  # noqa: PLC0415
+
+    folder = resolve(settings.model or "", settings.revision)
+    checkpoint.set_threads(settings.threads)
+    model = checkpoint.load_model(folder, device=settings.device, dtype=settings.dtype)
+    probe.check_rollback(model)
+    context_len = checkpoint.context_len(model.config)
+    if context_limit is not None:
+        context_len = min(context_len, context_limit)
+    dtype = str(model.dtype).removeprefix("torch.")
+    return LoadedEngine(
+        engine=plain.PlainEngine(model, context_len=context_len, max_chunk=settings.prefill_chunk),
+        model=settings.model or "",
+        weights=identity.weights_digest(folder, dtype=dtype),
+        tokenizer=identity.tokenizer_digest(folder),
+    )

@@ -1,0 +1,143 @@
+"""Chooses tokens from logits: penalties, warpers, then the shared noise.
+
+Order as in transformers' ``generate``: logit bias, repetition penalty, presence and frequency penalty, temperature,
+top-k, top-p, min-p; the classes are transformers' own, so the warped distribution is the one that ``generate`` samples.
+``argmax(warped + gumbel)`` draws exactly from its softmax, and draws the same token on every stage.
+
+Shape symbols: n = rows (positions), V = vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from pipespec.protocol.ids import Position, TokenId
+from pipespec.protocol.noise import GOLDEN, MULTIPLIER_1, MULTIPLIER_2, UNIFORM_BITS, noise_key
+from pipespec.protocol.sampling import Sampling
+
+_LOWEST_TEMPERATURE = 1e-30
+"""Smaller ones would divide float32 logits to infinity; here the best token wins over all noise already."""
+
+
+def pick(
+    logits: torch.Tensor,
+    *,
+    base: Position,
+    prompt: Sequence[TokenId],
+    generated: Sequence[TokenId],
+    sampling: Sampling,
+) -> list[TokenId]:
+    """Choose one token per row.
+
+    Args:
+        logits: ``[n, V]``, any float dtype; row i predicts position ``base + i``.
+        base: position of row 0.
+        prompt: the session's prompt.
+        generated: its generated tokens, at least ``base + n - 1``; row i sees the first ``base + i`` of them, the last
+            of which may be unchecked candidates.
+        sampling: how to choose.
+
+    Returns:
+        n token ids. Equal scores go to the lowest id.
+    """
+    scores = _penalize(logits.float(), base=base, prompt=prompt, generated=generated, sampling=sampling)
+    if not sampling.is_greedy:
+        scores = warp(scores, sampling).double()
+        keys = [noise_key(sampling.seed, Position(base + row)) for row in range(scores.shape[0])]
+        scores += gumbel_noise(keys, scores.shape[1], device=scores.device)
+    return [TokenId(token) for token in scores.argmax(dim=-1).tolist()]
+
+
+def warp(scores: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Temperature, then top-k, top-p and min-p; ``[n, V]`` float32, what is cut off becomes -inf."""
+    warpers = LogitsProcessorList(
+        [TemperatureLogitsWarper(float(max(sampling.temperature, _LOWEST_TEMPERATURE)))]
+    )
+    if sampling.top_k:
+        warpers.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1.0:
+        warpers.append(TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p:
+        warpers.append(MinPLogitsWarper(sampling.min_p))
+    no_ids = torch.LongTensor()  # none of the warpers looks at the history
+    warped: torch.Tensor = warpers(no_ids, scores)
+    return warped
+
+
+def gumbel_noise(keys: Sequence[int], vocab_size: int, *, device: torch.device) -> torch.Tensor:
+    """Standard Gumbel noise ``[len(keys), vocab_size]`` float64; ``protocol.noise.gumbel`` for all ids at once."""
+    uniforms = uniform_noise(keys, vocab_size, device=device)
+    return uniforms.log_().neg_().log_().neg_()
+
+
+def uniform_noise(keys: Sequence[int], vocab_size: int, *, device: torch.device) -> torch.Tensor:
+    """``protocol.noise.uniform`` for all ids at once, bit for bit: ``[len(keys), vocab_size]`` float64."""
+    first = torch.tensor([_signed(key) for key in keys], dtype=torch.int64, device=device)
+    steps = torch.arange(1, vocab_size + 1, dtype=torch.int64, device=device).mul_(_signed(GOLDEN))
+    word = first[:, None] + steps[None, :]
+    word = (word ^ _shift_right(word, 30)).mul_(_signed(MULTIPLIER_1))
+    word = (word ^ _shift_right(word, 27)).mul_(_signed(MULTIPLIER_2))
+    word = word ^ _shift_right(word, 31)
+    return _shift_right(word, 64 - UNIFORM_BITS).double().add_(0.5).mul_(2.0**-UNIFORM_BITS)
+
+
+def _shift_right(word: torch.Tensor, bits: int) -> torch.Tensor:
+    # torch shifts the sign in; masking it off makes the shift logical.
+    return (word >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+
+
+def _signed(word: int) -> int:
+    """The 64-bit pattern of ``word`` as int64, whose sums and products wrap alike."""
+    return (word + 2**63) % 2**64 - 2**63
+
+
+def _penalize(
+    scores: torch.Tensor,
+    *,
+    base: Position,
+    prompt: Sequence[TokenId],
+    generated: Sequence[TokenId],
+    sampling: Sampling,
+) -> torch.Tensor:
+    if sampling.logit_bias:
+        scores = _add_bias(scores, sampling)
+    if not sampling.uses_history:
+        return scores
+    rows = []
+    for index, row in enumerate(scores):
+        before = generated[: base + index]
+        history = torch.tensor([*prompt, *before], dtype=torch.long, device=scores.device)
+        rows.append(_penalize_row(row, history, num_prompt=len(prompt), sampling=sampling))
+    return torch.stack(rows)
+
+
+def _penalize_row(
+    row: torch.Tensor, history: torch.Tensor, *, num_prompt: int, sampling: Sampling
+) -> torch.Tensor:
+    """Scores ``[V]`` of one position, given the ids of all tokens before it."""
+    if sampling.repetition_penalty != 1.0:
+        penalty = RepetitionPenaltyLogitsProcessor(float(sampling.repetition_penalty))
+        row = penalty(history[None, :], row[None, :])[0]
+    if sampling.presence_penalty or sampling.frequency_penalty:
+        generated = history[num_prompt:]
+        counts = torch.bincount(generated[generated < row.shape[0]], minlength=row.shape[0])
+        row = row - sampling.frequency_penalty * counts - sampling.presence_penalty * (counts > 0)
+    return row
+
+
+def _add_bias(scores: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    # A draft's vocabulary may be padded to another size than the target's: ids that it has not, it cannot say.
+    known = [(token, bias) for token, bias in sampling.logit_bias if token < scores.shape[1]]
+    ids = torch.tensor([token for token, _ in known], dtype=torch.long, device=scores.device)
+    biases = torch.tensor([bias for _, bias in known], dtype=scores.dtype, device=scores.device)
+    return scores.index_add(1, ids, biases.expand(scores.shape[0], -1))
