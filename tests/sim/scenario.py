@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from random import Random
 
 from pipespec.protocol.messages import MAX_WINDOW
@@ -70,10 +69,6 @@ def _drive(world: World, random: Random) -> None:
         raise Violation(f"no end {PROGRESS_S} s after healing: tokens (received, expected) {stuck}")
     world.run(world.now + TIMERS.lease_s + 1.0)
     _check_leftovers(world)
-
-
-def _stages(world: World) -> Sequence[object]:
-    return [node for node in world.nodes.values() if node is not None and not isinstance(node, GatewayNode)]
 
 
 def _check_memory(world: World) -> None:

@@ -8,6 +8,7 @@ its first milliseconds). The echo goes on once a second and tells whether the bu
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 import time
@@ -137,7 +138,7 @@ class BusLink:
     def _turn(self, poller: zmq.Poller, pub: Socket, sub: Socket) -> None:
         now = time.monotonic()
         wait_s = min(self._next_echo_s, self._next_beat_s) - now
-        poller.poll(max(0.0, wait_s * 1000))
+        poller.poll(max(0, math.ceil(wait_s * 1000)))
         self._waker.clear()
         self._send_queued(pub)
         self._speak(pub)
@@ -190,9 +191,7 @@ class BusLink:
 
     def _parse(self, frames: list[bytes]) -> Envelope | None:
         try:
-            if len(frames) != 2:
-                raise MalformedMessage(f"expected 2 frames, topic and message, got {len(frames)}")
-            return decode(frames[1])
+            return decode(_payload(frames))
         except MalformedMessage as error:
             self.num_malformed += 1
             log.debug("message.malformed", problem=str(error))
@@ -205,3 +204,9 @@ class BusLink:
         self._echoed_s = time.monotonic()
         self.echo_rtt_s = self._echoed_s - sent_s
         self._joined.set()
+
+
+def _payload(frames: list[bytes]) -> bytes:
+    if len(frames) != 2:
+        raise MalformedMessage(f"expected 2 frames, topic and message, got {len(frames)}")
+    return frames[1]

@@ -1,0 +1,211 @@
+"""The pipeline as the client adapters see it: the gateway's core on the event loop, the bus behind it.
+
+The core is owned by the event loop: the bus thread hands over batches with ``call_soon_threadsafe``, a timer task
+turns the clock. Tokens wait per session in a list that ``max_tokens`` bounds. A stream lives as long as its adapter
+holds it; after the end it still collects the stages' counters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Self
+from weakref import WeakValueDictionary
+
+from pipespec.bus.link import BusLink
+from pipespec.gateway.backend import StageStats, Tokens
+from pipespec.ops.errors import Overloaded, SessionLost, Unavailable
+from pipespec.protocol.gateway_replica import Committed, Counted, Ended, GatewayReplica
+from pipespec.protocol.ids import SESSION_ID_LEN, Rank, SessionId, TokenId
+from pipespec.protocol.messages import EndReason, Envelope, StageCounters
+from pipespec.protocol.sampling import Sampling
+
+
+class SessionStream:
+    """One session's committed tokens, as they come. Iterate once, from one task."""
+
+    def __init__(self, pipeline: PipelineBackend, session: SessionId, route: tuple[str, ...]) -> None:
+        self.session = session
+        self._pipeline = pipeline
+        self._ranks = [Rank(rank) for rank, name in enumerate(route) if name]
+        self._end: EndReason | None = None
+        self._waiting: list[Tokens] = []
+        self._counted: dict[Rank, StageCounters] = {}
+        self._news = asyncio.Event()
+
+    @property
+    def end(self) -> EndReason | None:
+        """Why it ended; None while it runs."""
+        return self._end
+
+    def tell(self, event: Committed | Ended | Counted) -> None:
+        """Take over news from the core."""
+        match event:
+            case Committed(start=start, tokens=tokens):
+                self._waiting.append(Tokens(start, tokens))
+            case Ended(reason=reason):
+                self._end = reason
+            case Counted(rank=rank, counters=counters):
+                self._counted[rank] = counters
+        self._news.set()
+
+    def __aiter__(self) -> AsyncIterator[Tokens]:
+        """Committed tokens in order, see ``TokenStream``."""
+        return self._tokens()
+
+    async def _tokens(self) -> AsyncIterator[Tokens]:
+        while True:
+            waiting, self._waiting = self._waiting, []
+            for tokens in waiting:
+                yield tokens
+            if self._waiting:
+                continue
+            if self._end is not None:
+                break
+            self._news.clear()
+            await self._news.wait()
+        if self._end in (EndReason.LOST, EndReason.REFUSED, EndReason.EXPIRED):
+            raise SessionLost(
+                f"the pipeline ended the session before its last token ({self._end.value}); "
+                "what was sent is right, try again for the rest",
+                code=f"session_{self._end.value}",
+            )
+
+    async def close(self, reason: EndReason = EndReason.CANCELLED) -> None:
+        """End the session on all stages."""
+        self._pipeline.end_session(self.session, reason)
+
+    async def stats(self, *, timeout_s: float = 1.0) -> list[StageStats]:
+        """Counters of the stages that answered in time."""
+        deadline_s = time.monotonic() + timeout_s
+        while len(self._counted) < len(self._ranks):
+            left_s = deadline_s - time.monotonic()
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), max(0.0, left_s))
+            except TimeoutError:
+                break
+        return [
+            StageStats(rank, self._pipeline.stage_name(rank), self._counted[rank])
+            for rank in self._ranks
+            if rank in self._counted
+        ]
+
+
+class PipelineBackend:
+    """``Backend`` over the bus. Use as an async context manager on the gateway's event loop."""
+
+    def __init__(self, core: GatewayReplica, *, max_sessions: int, tick_s: float) -> None:
+        self.core = core
+        self.is_draining = False
+        self.turned_s = time.monotonic()
+        self._link: BusLink | None = None
+        self._max_sessions = max_sessions
+        self._tick_s = tick_s
+        self._streams: WeakValueDictionary[SessionId, SessionStream] = WeakValueDictionary()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.Task[None] | None = None
+
+    def attach(self, link: BusLink) -> None:
+        """Give it the link whose batches go to ``on_batch``."""
+        self._link = link
+
+    async def __aenter__(self) -> Self:
+        """Begin to turn the clock."""
+        self._loop = asyncio.get_running_loop()
+        self._timer = asyncio.create_task(self._turn_clock(), name="gateway-timer")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End every session and stop the clock."""
+        for session in list(self.core.sessions):
+            self.end_session(session, EndReason.LOST)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # For the client adapters
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a session opened now would be served."""
+        has_bus = self._link is not None and self._link.is_joined
+        return has_bus and not self.is_draining and self.core.fleet.target(time.monotonic()) is not None
+
+    @property
+    def context_len(self) -> int:
+        """The target's, 0 before a target was heard of."""
+        target = self.core.fleet.target(time.monotonic())
+        return target.context_len if target else 0
+
+    @property
+    def vocab_size(self) -> int:
+        """The target's, 0 before a target was heard of."""
+        target = self.core.fleet.target(time.monotonic())
+        return target.vocab_size if target else 0
+
+    @property
+    def num_sessions(self) -> int:
+        """Open now."""
+        return len(self.core.sessions)
+
+    async def open(
+        self, *, prompt: Sequence[TokenId], sampling: Sampling, speculate: bool = True
+    ) -> SessionStream:
+        """Start a session, see ``Backend``."""
+        if self.is_draining:
+            raise Unavailable(
+                "the gateway is shutting down; try another replica", code="server_shutting_down"
+            )
+        if self.num_sessions >= self._max_sessions:
+            raise Overloaded(
+                f"{self.num_sessions} sessions are open, the limit is {self._max_sessions}; try again later"
+            )
+        session_id = SessionId(secrets.token_bytes(SESSION_ID_LEN))
+        session = self.core.open(
+            time.monotonic(), session_id, prompt=tuple(prompt), sampling=sampling, speculate=speculate
+        )
+        stream = self._streams[session_id] = SessionStream(self, session_id, session.route)
+        self._carry_out()
+        return stream
+
+    def end_session(self, session: SessionId, reason: EndReason) -> None:
+        """End a session; an ended one is ignored."""
+        self.core.close(session, reason)
+        self._carry_out()
+
+    def stage_name(self, rank: Rank) -> str:
+        """``<index>:<model>`` of a stage, as its replicas say."""
+        beats = [b for b in self.core.fleet.living(time.monotonic()) if b.rank == rank]
+        return f"{rank}:{beats[0].model}" if beats else str(rank)
+
+    # From the bus and the clock
+
+    def on_batch(self, envelopes: list[Envelope]) -> None:
+        """Hand received messages to the event loop; called on the bus thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._receive, envelopes)
+
+    def _receive(self, envelopes: list[Envelope]) -> None:
+        now = time.monotonic()
+        for envelope in envelopes:
+            self.core.on_envelope(now, envelope)
+        self._carry_out()
+
+    async def _turn_clock(self) -> None:
+        while True:
+            self.turned_s = time.monotonic()
+            self.core.on_timer(self.turned_s)
+            self._carry_out()
+            await asyncio.sleep(self._tick_s)
+
+    def _carry_out(self) -> None:
+        """News to the streams, then publications."""
+        events, self.core.events = self.core.events, []
+        for event in events:
+            stream = self._streams.get(event.session)
+            if stream is not None:
+                stream.tell(event)
+        if self._link is not None:
+            self._link.publish(self.core.outbox.take())

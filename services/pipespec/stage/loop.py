@@ -1,0 +1,103 @@
+"""The stage's loop: drain the inbox, apply, pick the batch, one forward pass, publish.
+
+One thread owns all session state and the engine; the bus thread only brings and takes messages. The loop is the
+plain one: nothing overlaps, so what it does is the specification of what a faster one must do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from pipespec.bus.link import BusLink
+from pipespec.protocol.messages import Heartbeat
+from pipespec.protocol.stage_replica import FreeCache, OpenCache, StageReplica
+from pipespec.protocol.work import Engine, Work
+
+Clock = Callable[[], float]
+
+
+class StageLoop:
+    """Runs one replica's core over one engine and one link. Times are seconds of a monotonic clock."""
+
+    def __init__(
+        self,
+        core: StageReplica,
+        engine: Engine,
+        link: BusLink,
+        *,
+        model: str,
+        tick_s: float,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.core = core
+        self.turns = 0
+        self.turned_s = clock()
+        self.draining = False
+        self._engine = engine
+        self._link = link
+        self._model = model
+        self._tick_s = tick_s
+        self._next_tick_s = 0.0
+        self._clock = clock
+
+    def turn(self) -> bool:
+        """One round; whether a step was made. Waits for messages only when there is nothing to compute."""
+        batch = self._prepare(wait_s=0.0)
+        if not batch:
+            batch = self._prepare(wait_s=max(0.0, self._next_tick_s - self._clock()))
+        if batch:
+            self._step(batch)
+        self.turns += 1
+        self.turned_s = self._clock()
+        return bool(batch)
+
+    def _prepare(self, *, wait_s: float) -> list[Work]:
+        for envelope in self._link.receive(wait_s):
+            self.core.on_envelope(self._clock(), envelope)
+        now = self._clock()
+        if now >= self._next_tick_s:
+            self._next_tick_s = now + self._tick_s
+            self.core.on_timer(now)
+        batch = self.core.work(now, max_batch=self._engine.max_batch)
+        self._carry_out()
+        return batch
+
+    def _step(self, batch: list[Work]) -> None:
+        started_s = self._clock()
+        all_picks = self._engine.step(batch)
+        ended_s = self._clock()
+        busy_us = int((ended_s - started_s) * 1e6 / len(batch))
+        for work, picks in zip(batch, all_picks, strict=True):
+            self.core.on_picks(ended_s, work, picks, busy_us=busy_us)
+        self._carry_out()
+
+    def _carry_out(self) -> None:
+        """Orders to the engine, then publications."""
+        orders, self.core.orders = self.core.orders, []
+        for order in orders:
+            match order:
+                case OpenCache(message=message):
+                    self._engine.open(message.session, prompt=message.prompt, sampling=message.sampling)
+                case FreeCache(session=session):
+                    self._engine.close(session)
+        self._link.publish(self.core.outbox.take())
+
+    def heartbeat(self) -> Heartbeat:
+        """What the fleet hears of this replica; called from the bus thread, reads plain values only."""
+        place = self.core.place
+        return Heartbeat(
+            rank=place.rank,
+            replica=place.replica,
+            ready=not self.draining,
+            draining=self.draining,
+            model=self._model,
+            weights=place.weights,
+            tokenizer=place.tokenizer,
+            vocab_size=place.vocab_size,
+            context_len=0 if self._engine.is_model_free else self._engine.context_len,
+            num_stages=place.num_stages,
+            turn=self.turns,
+            sessions=len(self.core.sessions),
+            counters=self.core.counters,
+        )

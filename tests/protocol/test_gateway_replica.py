@@ -1,0 +1,243 @@
+"""The gateway's core: it owns the committed prefix, routes, and answers who is behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipespec.ops.errors import Unavailable
+from pipespec.protocol.fleet import Fleet
+from pipespec.protocol.gateway_replica import Committed, Ended, GatewayReplica
+from pipespec.protocol.ids import (
+    Digest,
+    Epoch,
+    Incarnation,
+    Position,
+    Rank,
+    SessionId,
+    TokenId,
+    Topic,
+    stage_inbox,
+)
+from pipespec.protocol.messages import (
+    ChainIdentity,
+    Close,
+    EndReason,
+    Envelope,
+    Finished,
+    Heartbeat,
+    Message,
+    Open,
+    Segment,
+    SegmentKind,
+    StageCounters,
+    State,
+    Sync,
+)
+from pipespec.protocol.sampling import Sampling
+from pipespec.protocol.timers import Timers
+from pipespec.protocol.tokenlog import TokenLog
+from protocol.examples import SESSION, ids
+
+TIMERS = Timers(heartbeat_s=0.1, dead_s=0.5, stall_s=1.0, lease_s=5.0, sync_s=0.025)
+TOKENIZER, WEIGHTS = b"t" * 16, b"w" * 16
+
+
+class Bench:
+    """A gateway core with hand-made stages around it."""
+
+    def __init__(self) -> None:
+        self.core = GatewayReplica(Fleet(num_stages=2, tokenizer=TOKENIZER, timers=TIMERS), TIMERS)
+        self.now = 0.0
+        self.number = 0
+
+    def hear(self, sender: Topic, message: Message) -> list[tuple[Topic, Message]]:
+        self.number += 1
+        self.core.on_envelope(self.now, Envelope(sender, Incarnation(1), self.number, message))
+        return self.core.outbox.take()
+
+    def beat(self, rank: int, replica: str = "r0", **changes: object) -> None:
+        fields: dict[str, object] = {
+            "rank": Rank(rank),
+            "replica": replica,
+            "ready": True,
+            "draining": False,
+            "model": "m",
+            "weights": WEIGHTS,
+            "tokenizer": TOKENIZER,
+            "vocab_size": 100,
+            "context_len": 100,
+            "num_stages": 2,
+            "turn": 0,
+            "sessions": 0,
+            "counters": StageCounters(),
+        }
+        beat = Heartbeat(**{**fields, **changes})  # type: ignore[arg-type]
+        self.hear(stage_inbox(Rank(rank), replica), beat)
+
+    def open(self, session: SessionId = SESSION, **sampling: object) -> list[tuple[Topic, Message]]:
+        params = Sampling(**{"max_tokens": 10, **sampling})  # type: ignore[arg-type]
+        self.core.open(self.now, session, prompt=ids(1, 2), sampling=params)
+        return self.core.outbox.take()
+
+    def say(
+        self, base: int, *tokens: int, prefix: tuple[TokenId, ...] = (), epoch: int = 0, replica: str = "r0"
+    ) -> list[tuple[Topic, Message]]:
+        log = TokenLog(ChainIdentity(WEIGHTS, TOKENIZER), ids(1, 2))
+        log.extend(prefix)
+        segment = Segment(
+            SegmentKind.VERIFICATION, SESSION, Epoch(epoch), Position(base), log.digest_at(base), ids(*tokens)
+        )
+        return self.hear(stage_inbox(Rank(1), replica), segment)
+
+    def events(self) -> list[object]:
+        events, self.core.events = self.core.events, []
+        return list(events)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    bench = Bench()
+    bench.beat(0)
+    bench.beat(1)
+    return bench
+
+
+def test_without_a_target_a_session_is_refused_with_the_reason() -> None:
+    bench = Bench()
+    bench.beat(0)
+    with pytest.raises(Unavailable, match="target"):
+        bench.open()
+
+
+def test_without_a_draft_a_session_runs_on_the_target_alone() -> None:
+    bench = Bench()
+    bench.beat(1)
+    assert [topic for topic, _ in bench.open()] == [stage_inbox(Rank(1), "r0")]
+
+
+def test_what_fits_is_committed_once_and_told_to_every_stage(bench: Bench) -> None:
+    bench.open()
+    sends = bench.say(0, 7, 8)
+    assert bench.events() == [Committed(SESSION, Position(0), ids(7, 8))]
+    assert [topic for topic, _ in sends] == [stage_inbox(Rank(0), "r0"), stage_inbox(Rank(1), "r0")]
+    assert all(isinstance(message, State) and message.entries[0].committed == 2 for _, message in sends)
+    assert bench.say(0, 7, 8) == []
+    bench.say(0, 7, 8, 9)
+    assert bench.events() == [Committed(SESSION, Position(2), ids(9))]
+
+
+def test_what_is_committed_is_never_changed(bench: Bench) -> None:
+    bench.open()
+    bench.say(0, 7, 8)
+    sends = bench.say(0, 7, 9, 9)
+    assert bench.core.counts["forked"] == 1
+    assert bench.core.sessions[SESSION].tokens(0, 5) == ids(7, 8)
+    assert [topic for topic, _ in sends] == [stage_inbox(Rank(1), "r0")]
+
+
+def test_a_forged_digest_or_a_segment_beyond_the_end_changes_nothing(bench: Bench) -> None:
+    bench.open()
+    bench.say(0, 7)
+    bench.say(1, 8, prefix=ids(6))
+    bench.say(3, 8, prefix=ids(7, 8, 9))
+    bench.say(1, 8, prefix=ids(7), epoch=1)
+    bench.say(1, 8, prefix=ids(7), replica="stranger")
+    assert bench.core.sessions[SESSION].tokens(0, 5) == ids(7)
+
+
+def test_a_session_ends_at_its_stop_id_or_length_and_every_stage_is_told(bench: Bench) -> None:
+    bench.open(stop_ids=(5,))
+    sends = bench.say(0, 7, 5, 8)
+    assert bench.events() == [Committed(SESSION, Position(0), ids(7, 5)), Ended(SESSION, EndReason.STOP)]
+    assert all(isinstance(message, Close) for _, message in sends)
+    assert len(sends) == 2
+    assert SESSION not in bench.core.sessions
+
+
+def test_sync_is_answered_with_a_tail_where_the_digest_fits_else_with_the_whole_session(bench: Bench) -> None:
+    bench.open()
+    bench.say(0, *range(10, 19))
+    draft = stage_inbox(Rank(0), "r0")
+    digest = bench.core.sessions[SESSION].open_message()
+    log = TokenLog(digest.identity, digest.prompt)
+    ((topic, answer),) = bench.hear(draft, Sync(SESSION, Epoch(0), Position(0), log.digest_at(0)))
+    assert topic == draft
+    assert isinstance(answer, State)
+    assert answer.entries[0].tail == ids(*range(10, 19))
+    for bad in (
+        Sync(SESSION, Epoch(0), Position(0), Digest(bytes(16))),
+        Sync(SESSION, Epoch(9), Position(0), log.digest_at(0)),
+    ):
+        ((_, answer),) = bench.hear(draft, bad)
+        assert isinstance(answer, Open)
+        assert answer.committed == ids(*range(10, 19))
+
+
+def test_a_dead_target_is_replaced_and_the_committed_prefix_goes_along(bench: Bench) -> None:
+    bench.beat(1, "r1")
+    bench.open()
+    bench.say(0, 7)
+    bench.now = 0.7
+    bench.beat(0)
+    bench.beat(1, "r1")
+    bench.core.on_timer(bench.now)
+    sends = bench.core.outbox.take()
+    opens = [
+        message
+        for topic, message in sends
+        if isinstance(message, Open) and topic == stage_inbox(Rank(1), "r1")
+    ]
+    assert [(message.epoch, message.committed) for message in opens] == [(1, ids(7))]
+    bench.say(1, 8, prefix=ids(7), epoch=0)
+    assert bench.core.sessions[SESSION].committed == 1
+    bench.say(1, 8, prefix=ids(7), epoch=1, replica="r1")
+    assert bench.core.sessions[SESSION].committed == 2
+
+
+def test_a_stalled_target_is_replaced_although_it_beats(bench: Bench) -> None:
+    bench.beat(1, "r1")
+    bench.open()
+    for step in range(12):
+        bench.now = step / 10
+        bench.beat(0)
+        bench.beat(1)
+        bench.beat(1, "r1")
+        bench.core.on_timer(bench.now)
+    assert bench.core.sessions[SESSION].route == ("r0", "r1")
+
+
+def test_a_draft_that_refuses_is_left_out_and_a_target_that_refuses_ends_the_session(bench: Bench) -> None:
+    bench.open()
+    refusal = Finished(SESSION, Epoch(0), Rank(0), EndReason.REFUSED, StageCounters())
+    bench.hear(stage_inbox(Rank(0), "r0"), refusal)
+    assert bench.core.sessions[SESSION].route == ("", "r0")
+    refusal = Finished(SESSION, Epoch(1), Rank(1), EndReason.REFUSED, StageCounters())
+    bench.hear(stage_inbox(Rank(1), "r0"), refusal)
+    assert Ended(SESSION, EndReason.REFUSED) in bench.events()
+
+
+def test_replicas_of_another_chain_get_no_work(bench: Bench) -> None:
+    bench.beat(0, "skewed", tokenizer=b"x" * 16)
+    bench.beat(1, "longer", num_stages=3)
+    bench.beat(1, "full", draining=True)
+    assert {replica for _, replica in bench.core.fleet.incompatible} == {"skewed", "longer"}
+    for index in range(4):
+        bench.open(SessionId(bytes([index]) * 16))
+    routes = {session.route for session in bench.core.sessions.values()}
+    assert routes == {("r0", "r0")}
+
+
+def test_sessions_go_to_the_least_loaded_replica(bench: Bench) -> None:
+    bench.beat(1, "r1")
+    for index in range(4):
+        bench.open(SessionId(bytes([index]) * 16))
+    targets = [session.route[1] for session in bench.core.sessions.values()]
+    assert sorted(targets) == ["r0", "r0", "r1", "r1"]
+
+
+def test_states_of_all_sessions_of_a_replica_go_in_one_message(bench: Bench) -> None:
+    for index in range(5):
+        bench.open(SessionId(bytes([index]) * 16))
+    bench.core.on_timer(bench.now)
+    states = [message for _, message in bench.core.outbox.take() if isinstance(message, State)]
+    assert [len(state.entries) for state in states] == [5, 5]
