@@ -1,0 +1,144 @@
+"""Starts requests: check, open, register.
+
+One per client protocol, so that request ids of different protocols do not meet. Holds the requests that are active
+and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from pipespec.gateway.backend import Backend, TokenStream
+from pipespec.gateway.generation.admission import Admission, Plan
+from pipespec.gateway.generation.choice import Choice, deadline_exceeded
+from pipespec.gateway.generation.generation import Generation
+from pipespec.gateway.generation.record import RequestRecord
+from pipespec.gateway.generation.request import GenerationRequest
+from pipespec.gateway.text import TextModel
+from pipespec.ops.errors import RequestError
+from pipespec.ops.pipeline import GatewaySettings
+
+
+class Generator:
+    """The way from a request to its generation.
+
+    Args:
+        backend: the pipeline.
+        text: the model's tokenizer and chat template.
+        settings: defaults, and the longest that a request may take.
+        model_name: what clients call the model.
+        protocol: of the adapter, for metrics.
+    """
+
+    def __init__(
+        self, *, backend: Backend, text: TextModel, settings: GatewaySettings, model_name: str, protocol: str
+    ) -> None:
+        self.model_name = model_name
+        self._backend = backend
+        self._text = text
+        self._timeout_s = settings.request_timeout_s
+        self._protocol = protocol
+        self._admission = Admission(
+            backend=backend, text=text, default_max_tokens=settings.default_max_tokens
+        )
+        self._active: dict[str, asyncio.Future[None]] = {}
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request started now would be served."""
+        return self._backend.is_ready
+
+    @property
+    def num_active(self) -> int:
+        """Requests between start and close."""
+        return len(self._active)
+
+    def check_model(self, name: str) -> None:
+        """Refuse a request for another model.
+
+        Raises:
+            RequestError: ``model_not_found``.
+        """
+        if name != self.model_name:
+            raise RequestError(
+                f"there is no model {name[:80]!r} here; expected {self.model_name!r}",
+                code="model_not_found",
+                param="model",
+            )
+
+    async def start(self, request: GenerationRequest) -> Generation:
+        """Check the request and open its sessions. The caller enters the result as a context, or closes it.
+
+        Raises:
+            RequestError: it cannot be served; nothing stays open.
+        """
+        record = RequestRecord(self._protocol)
+        try:
+            return await self._start(request, record)
+        except RequestError as error:
+            record.end(error.code)
+            raise
+
+    def cancel(self, request_id: str) -> bool:
+        """End an active request with the error ``cancelled``; tell whether there is one."""
+        interrupt = self._active.get(request_id)
+        if interrupt is None:
+            return False
+        if not interrupt.done():
+            interrupt.set_result(None)
+        return True
+
+    async def _start(self, request: GenerationRequest, record: RequestRecord) -> Generation:
+        if request.request_id in self._active:
+            raise RequestError(
+                f"request id {request.request_id!r} is active; use another one",
+                code="request_id_active",
+                param="request_id",
+            )
+        loop = asyncio.get_running_loop()
+        interrupt: asyncio.Future[None] = loop.create_future()
+        deadline = loop.time() + min(request.timeout_s or self._timeout_s, self._timeout_s)
+        self._active[request.request_id] = interrupt
+        try:
+            async with asyncio.timeout_at(deadline) as timer:
+                plans = await self._admission.plan(request)
+                choices = await self._open(plans, request)
+        except BaseException as error:
+            del self._active[request.request_id]
+            if isinstance(error, TimeoutError) and timer.expired():
+                raise deadline_exceeded() from error
+            raise
+        return Generation(
+            choices,
+            deadline=deadline,
+            interrupt=interrupt,
+            record=record,
+            on_close=lambda: self._forget(request.request_id),
+        )
+
+    def _forget(self, request_id: str) -> None:
+        del self._active[request_id]
+
+    async def _open(self, plans: Sequence[Plan], request: GenerationRequest) -> list[Choice]:
+        streams: list[TokenStream] = []
+        try:
+            for plan in plans:
+                stream = await self._backend.open(
+                    prompt=plan.prompt, sampling=plan.sampling, speculate=request.speculate
+                )
+                streams.append(stream)
+        except BaseException:
+            await asyncio.gather(*(stream.close() for stream in streams))
+            raise
+        return [
+            Choice(
+                stream,
+                index=index,
+                prompt_len=len(plan.prompt),
+                detokenizer=self._text.detokenizer(),
+                stop=request.stop,
+                include_stats=request.include_stats,
+            )
+            for index, (plan, stream) in enumerate(zip(plans, streams, strict=True))
+        ]

@@ -1,0 +1,137 @@
+"""The FastAPI application: routes, and how errors are worded.
+
+Everything about generation is in ``pipespec.gateway.generation``; everything about OpenAI's words is beside this file.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from pipespec.gateway.backend import Backend
+from pipespec.gateway.generation import GenerationRequest, Generator
+from pipespec.gateway.openai.answers import Answer
+from pipespec.gateway.openai.body import read_body
+from pipespec.gateway.openai.border import Border
+from pipespec.gateway.openai.disconnect import unless_disconnected
+from pipespec.gateway.openai.errors import CLIENT_CLOSED_REQUEST, error_response, internal_error
+from pipespec.gateway.openai.event_stream import KEEP_ALIVE_S, EventStream
+from pipespec.gateway.openai.schema import ChatBody, CompletionBody, GenerationBody
+from pipespec.gateway.text import TextModel
+from pipespec.ops.errors import RequestError, Unavailable
+from pipespec.ops.pipeline import GatewaySettings
+
+
+def create_app(
+    *,
+    backend: Backend,
+    text: TextModel,
+    settings: GatewaySettings,
+    model_name: str,
+    keep_alive_s: float = KEEP_ALIVE_S,
+) -> FastAPI:
+    """The application, for one model.
+
+    Args:
+        backend: the pipeline.
+        text: the model's tokenizer and chat template.
+        settings: defaults and limits of requests.
+        model_name: what clients call the model.
+        keep_alive_s: a quiet stream gets a comment this often.
+    """
+    generator = Generator(
+        backend=backend, text=text, settings=settings, model_name=model_name, protocol="openai"
+    )
+    app = FastAPI(title="PipeSpec", openapi_url=None)
+    _add_models(app, generator)
+    _add_generation(app, generator, keep_alive_s=keep_alive_s)
+    _add_health(app, generator)
+    _add_errors(app)
+    app.add_middleware(Border)
+    return app
+
+
+def _add_generation(app: FastAPI, generator: Generator, *, keep_alive_s: float) -> None:
+    @app.post("/v1/completions")
+    async def completions(request: Request) -> Response:
+        return await serve(request, await read_body(request, CompletionBody))
+
+    @app.post("/v1/chat/completions")
+    async def chat_completions(request: Request) -> Response:
+        return await serve(request, await read_body(request, ChatBody))
+
+    async def serve(request: Request, body: GenerationBody) -> Response:
+        generator.check_model(body.model)
+        request_id = _request_id(request)
+        asked = body.to_request(request_id)
+        answer = Answer(body, request_id=request_id)
+        # The client may go while the prompt is tokenized or the session opened, so that is watched as well.
+        work = stream(asked, answer) if body.stream else complete(asked, answer)
+        response = await unless_disconnected(work, request.receive)
+        return Response(status_code=CLIENT_CLOSED_REQUEST) if response is None else response
+
+    async def stream(asked: GenerationRequest, answer: Answer) -> Response:
+        generation = await generator.start(asked)
+        return EventStream(generation, answer=answer, request_id=asked.request_id, keep_alive_s=keep_alive_s)
+
+    async def complete(asked: GenerationRequest, answer: Answer) -> Response:
+        async with await generator.start(asked) as generation:
+            events = [event async for event in generation]
+        return JSONResponse(answer.whole(events))
+
+
+def _add_models(app: FastAPI, generator: Generator) -> None:
+    created = int(time.time())
+
+    def card() -> dict[str, Any]:
+        return {"id": generator.model_name, "object": "model", "created": created, "owned_by": "pipespec"}
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [card()]}
+
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        generator.check_model(name)
+        return card()
+
+
+def _add_health(app: FastAPI, generator: Generator) -> None:
+    # An answer at all says that the event loop turns.
+    @app.get("/healthz")
+    @app.get("/livez")
+    async def live() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def ready() -> dict[str, str]:
+        if not generator.is_ready:
+            raise Unavailable("no target replica is ready, or the gateway is draining", code="not_ready")
+        return {"status": "ok"}
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(RequestError)
+    async def refused(request: Request, error: RequestError) -> Response:
+        return error_response(error, request_id=_request_id(request))
+
+    @app.exception_handler(HTTPException)
+    async def unrouted(request: Request, error: HTTPException) -> Response:
+        code = "method_not_allowed" if error.status_code == 405 else "not_found"
+        refusal = RequestError(f"{request.method} {request.url.path[:200]}: {error.detail}", code=code)
+        response = error_response(refusal, request_id=_request_id(request))
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, _error: Exception) -> Response:
+        # Starlette raises the error again behind this answer, and the server logs it.
+        return error_response(internal_error(), request_id=_request_id(request))
+
+
+def _request_id(request: Request) -> str:
+    return str(request.state.request_id)

@@ -1,0 +1,110 @@
+"""A generation as server-sent events (WHATWG HTML, section 9.2).
+
+Ends with ``data: [DONE]`` after success and only then; after an error comes ``event: error`` instead, so that a cut
+stream never looks complete. Leaves the generation, and so its sessions, the moment the client is gone, also while
+nothing is being sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import structlog
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from pipespec.gateway.generation import Event, Generation
+from pipespec.gateway.openai.answers import Answer, Json
+from pipespec.gateway.openai.disconnect import disconnected
+from pipespec.gateway.openai.errors import error_body, internal_error
+from pipespec.ops.errors import RequestError
+
+KEEP_ALIVE_S = 15.0
+STALLED_CLIENT_S = 30.0
+"""A client that reads nothing for this long is given up; its sessions hold memory on every stage."""
+
+_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+_log = structlog.get_logger(__name__)
+
+
+class EventStream(Response):
+    """The answer to a request with ``stream``.
+
+    Args:
+        generation: started; owned from here on.
+        answer: words its events.
+        request_id: for the error body.
+        keep_alive_s: a comment is sent when nothing else was for this long.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, generation: Generation, *, answer: Answer, request_id: str, keep_alive_s: float = KEEP_ALIVE_S
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self.init_headers(_HEADERS)
+        self._generation = generation
+        self._answer = answer
+        self._request_id = request_id
+        self._keep_alive_s = keep_alive_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the ASGI signature
+        """Send until the end, or until the client is gone."""
+        async with self._generation:
+            sender = asyncio.create_task(self._send(send))
+            watcher = asyncio.create_task(disconnected(receive))
+            try:
+                await asyncio.wait({sender, watcher}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (sender, watcher):
+                    task.cancel()
+                await asyncio.gather(sender, watcher, return_exceptions=True)
+        if not sender.cancelled() and (error := sender.exception()) is not None:
+            raise error
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async for piece in self._pieces():
+            try:
+                async with asyncio.timeout(STALLED_CLIENT_S):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            except TimeoutError:
+                _log.warning("client_stalled", request_id=self._request_id)
+                return  # without the last chunk: the server closes the connection
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        try:
+            async for event in self._with_pauses():
+                if event is None:
+                    yield b": keep-alive\n\n"
+                elif piece := b"".join(_data(chunk) for chunk in self._answer.chunks(event)):
+                    yield piece
+            yield b"".join(_data(chunk) for chunk in self._answer.last_chunks()) + b"data: [DONE]\n\n"
+        except RequestError as error:
+            yield b"event: error\n" + _data(error_body(error, request_id=self._request_id))
+        except Exception:  # noqa: BLE001 - the status is sent: a bug of ours can only be told in the stream
+            _log.exception("stream_failed", request_id=self._request_id)
+            yield b"event: error\n" + _data(error_body(internal_error(), request_id=self._request_id))
+
+    async def _with_pauses(self) -> AsyncIterator[Event | None]:
+        """Events; None where none came for ``keep_alive_s``."""
+        while True:
+            try:
+                # Safe to cut short: the next call waits for the same pulls.
+                async with asyncio.timeout(self._keep_alive_s):
+                    event = await anext(self._generation)
+            except TimeoutError:
+                yield None
+            except StopAsyncIteration:
+                return
+            else:
+                yield event
+
+
+def _data(document: Json) -> bytes:
+    return b"data: %b\n\n" % json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
