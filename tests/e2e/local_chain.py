@@ -1,0 +1,163 @@
+"""A whole pipeline inside one test process: real sockets, real engines, one thread per stage.
+
+Faster to start than processes and easier to look into; ``test_processes.py`` runs the same services for real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from pipespec.broker.forwarder import Forwarder
+from pipespec.bus.link import BusLink
+from pipespec.engine.load import load_engine
+from pipespec.gateway.sessions import PipelineBackend
+from pipespec.ops.pipeline import BrokerSettings, StageSettings
+from pipespec.protocol.fleet import Fleet
+from pipespec.protocol.gateway_replica import GatewayReplica
+from pipespec.protocol.ids import FLEET, Rank, TokenId, gateway_inbox
+from pipespec.protocol.messages import EndReason
+from pipespec.protocol.sampling import Sampling
+from pipespec.protocol.stage_replica import Place, StageReplica
+from pipespec.protocol.stage_session import StageLimits
+from pipespec.protocol.timers import Timers
+from pipespec.stage.loop import StageLoop
+
+TIMERS = Timers(heartbeat_s=0.05, dead_s=2.0, stall_s=30.0, lease_s=10.0, sync_s=0.025)
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Generated:
+    """What a session gave."""
+
+    ids: list[TokenId] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    end: EndReason | None = None
+
+
+class StageThread:
+    """One stage replica on a thread of its own."""
+
+    def __init__(
+        self,
+        settings: StageSettings,
+        *,
+        rank: int,
+        num_stages: int,
+        brokers: Sequence[BrokerSettings],
+        replica: str = "r0",
+    ) -> None:
+        loaded = load_engine(settings)
+        engine = loaded.engine
+        place = Place(
+            rank=Rank(rank),
+            replica=replica,
+            num_stages=num_stages,
+            weights=loaded.weights,
+            tokenizer=loaded.tokenizer,
+            vocab_size=0 if engine.is_model_free else engine.vocab_size,
+        )
+        limits = StageLimits(
+            lookahead=settings.lookahead,
+            max_chunk=engine.max_chunk,
+            context_len=engine.context_len,
+            is_model_free=engine.is_model_free,
+        )
+        self.tokenizer = loaded.tokenizer
+        self.link = BusLink(
+            brokers,
+            inbox=place.inbox,
+            heartbeat_s=TIMERS.heartbeat_s,
+            heartbeat=lambda: self.loop.heartbeat(),
+        )
+        core = StageReplica(place, limits, TIMERS)
+        self.loop = StageLoop(core, engine, self.link, model=loaded.model, tick_s=0.025)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"stage-{rank}")
+
+    def start(self) -> None:
+        """Join the bus and turn."""
+        assert self.link.start()
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.loop.turn()
+
+    def stop(self) -> None:
+        """Stop turning and leave the bus."""
+        self._stop.set()
+        self._thread.join(timeout=60)
+        self.link.close()
+
+
+class LocalChain:
+    """Broker(s), stages and a gateway backend, all here."""
+
+    def __init__(self, stages: Sequence[StageSettings], *, num_brokers: int = 1) -> None:
+        self.brokers = [
+            BrokerSettings(publish_port=free_port(), subscribe_port=free_port()) for _ in range(num_brokers)
+        ]
+        self.forwarders = [
+            Forwarder(
+                publish_at=f"tcp://127.0.0.1:{broker.publish_port}",
+                subscribe_at=f"tcp://127.0.0.1:{broker.subscribe_port}",
+            )
+            for broker in self.brokers
+        ]
+        self.stages = [
+            StageThread(settings, rank=rank, num_stages=len(stages), brokers=self.brokers)
+            for rank, settings in enumerate(stages)
+        ]
+        fleet = Fleet(num_stages=len(stages), tokenizer=self.stages[-1].tokenizer, timers=TIMERS)
+        self.backend = PipelineBackend(GatewayReplica(fleet, TIMERS), max_sessions=64, tick_s=0.025)
+        self._link = BusLink(
+            self.brokers, inbox=gateway_inbox("g0"), topics=[FLEET], on_batch=self.backend.on_batch
+        )
+        self.backend.attach(self._link)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[LocalChain]:
+        """Everything up and every stage known to the gateway; everything down afterwards."""
+        try:
+            async with self.backend:
+                assert await asyncio.to_thread(self._link.start)
+                for stage in self.stages:
+                    await asyncio.to_thread(stage.start)
+                while len(self.backend.core.fleet.living(self.backend.turned_s)) < len(self.stages):
+                    await asyncio.sleep(0.02)
+                yield self
+        finally:
+            await asyncio.to_thread(self._stop)
+
+    def _stop(self) -> None:
+        for stage in self.stages:
+            stage.stop()
+        self._link.close()
+        for forwarder in self.forwarders:
+            forwarder.stop()
+
+    async def generate(
+        self, prompt: Sequence[int], sampling: Sampling, *, speculate: bool = True
+    ) -> Generated:
+        """One session from start to end."""
+        ids = tuple(TokenId(token) for token in prompt)
+        stream = await self.backend.open(prompt=ids, sampling=sampling, speculate=speculate)
+        generated = Generated()
+        async for tokens in stream:
+            generated.starts.append(tokens.start)
+            generated.ids.extend(tokens.ids)
+        generated.end = stream.end
+        self.stats = await stream.stats()
+        return generated
