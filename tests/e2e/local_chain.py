@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -35,6 +35,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+async def eventually(condition: Callable[[], bool], *, timeout_s: float = 30.0) -> None:
+    """Poll until the condition holds; it is about other threads, which no event of this loop tells."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.02)
 
 
 @dataclass
@@ -75,12 +82,7 @@ class StageThread:
             is_model_free=engine.is_model_free,
         )
         self.tokenizer = loaded.tokenizer
-        self.link = BusLink(
-            brokers,
-            inbox=place.inbox,
-            heartbeat_s=TIMERS.heartbeat_s,
-            heartbeat=lambda: self.loop.heartbeat(),
-        )
+        self.link = BusLink(brokers, inbox=place.inbox, heartbeat_s=TIMERS.heartbeat_s)
         core = StageReplica(place, limits, TIMERS)
         self.loop = StageLoop(core, engine, self.link, model=loaded.model, tick_s=0.025)
         self._stop = threading.Event()
@@ -88,7 +90,7 @@ class StageThread:
 
     def start(self) -> None:
         """Join the bus and turn."""
-        assert self.link.start()
+        assert self.link.start(heartbeat=self.loop.heartbeat)
         self._thread.start()
 
     def _run(self) -> None:
@@ -130,13 +132,13 @@ class LocalChain:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[LocalChain]:
         """Everything up and every stage known to the gateway; everything down afterwards."""
+        fleet = self.backend.core.fleet
         try:
             async with self.backend:
                 assert await asyncio.to_thread(self._link.start)
                 for stage in self.stages:
                     await asyncio.to_thread(stage.start)
-                while len(self.backend.core.fleet.living(self.backend.turned_s)) < len(self.stages):
-                    await asyncio.sleep(0.02)
+                await eventually(lambda: len(fleet.living(self.backend.turned_s)) == len(self.stages))
                 yield self
         finally:
             await asyncio.to_thread(self._stop)

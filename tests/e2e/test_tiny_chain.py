@@ -12,9 +12,10 @@ import pytest_asyncio
 import torch
 from transformers import AutoModelForCausalLM
 
-from e2e.local_chain import LocalChain
+from e2e.local_chain import LocalChain, eventually
 from engine.tiny import BYTE_VOCAB, save_tiny_model
 from pipespec.ops.pipeline import StageKind, StageSettings
+from pipespec.protocol.ids import TokenId
 from pipespec.protocol.messages import EndReason
 from pipespec.protocol.sampling import Sampling
 
@@ -126,15 +127,11 @@ async def test_positions_are_contiguous_and_counters_add_up(
 async def test_a_cancelled_session_is_freed_on_every_stage(
     chain: LocalChain, prompts: list[list[int]]
 ) -> None:
-    from pipespec.protocol.ids import TokenId
-
     ids = tuple(TokenId(token) for token in prompts[2])
     stream = await chain.backend.open(prompt=ids, sampling=Sampling(max_tokens=250))
     await anext(aiter(stream))
     await stream.close()
-    async with asyncio.timeout(10):
-        while any(stage.loop.core.sessions for stage in chain.stages):
-            await asyncio.sleep(0.02)
+    await eventually(lambda: not any(stage.loop.core.sessions for stage in chain.stages))
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -44,7 +44,6 @@ class BusLink:
         inbox: this process's own topic.
         topics: further subscriptions, such as ``FLEET``.
         heartbeat_s: seconds between heartbeats.
-        heartbeat: makes the heartbeat to publish, called on the link's thread; None where there is nothing to say.
         on_batch: called on the link's thread with received envelopes; default: they wait for ``receive``.
     """
 
@@ -55,7 +54,6 @@ class BusLink:
         inbox: Topic,
         topics: Sequence[Topic] = (),
         heartbeat_s: float = 0.1,
-        heartbeat: Callable[[], Heartbeat | None] | None = None,
         on_batch: Callable[[list[Envelope]], None] | None = None,
     ) -> None:
         self.inbox = inbox
@@ -67,7 +65,7 @@ class BusLink:
         self._publish_to = publish_endpoints(brokers)
         self._subscribe_at = subscribe_endpoints(brokers)
         self._topics = [inbox, *topics]
-        self._heartbeat = heartbeat
+        self._heartbeat: Callable[[], Heartbeat] | None = None
         self._heartbeat_s = heartbeat_s
         self._on_batch = on_batch
         self._outgoing: deque[tuple[Topic, Message]] = deque()
@@ -84,8 +82,17 @@ class BusLink:
 
     # From the process's own thread
 
-    def start(self, *, timeout_s: float = 10.0) -> bool:
-        """Start the thread; whether the link has joined the bus within the time (it goes on trying)."""
+    def start(self, *, heartbeat: Callable[[], Heartbeat] | None = None, timeout_s: float = 10.0) -> bool:
+        """Start the thread.
+
+        Args:
+            heartbeat: makes what the fleet hears of this process, called on the link's thread once the link has joined.
+            timeout_s: wait so long.
+
+        Returns:
+            Whether the link has joined the bus within the time; it goes on trying.
+        """
+        self._heartbeat = heartbeat
         self._thread.start()
         return self._joined.wait(timeout_s)
 
@@ -168,9 +175,8 @@ class BusLink:
             self._send(pub, self.inbox, Echo(nonce))
         if now >= self._next_beat_s:
             self._next_beat_s = now + self._heartbeat_s
-            beat = self._heartbeat() if self._heartbeat is not None and self._joined.is_set() else None
-            if beat is not None:
-                self._send(pub, FLEET, beat)
+            if self._heartbeat is not None and self._joined.is_set():
+                self._send(pub, FLEET, self._heartbeat())
 
     def _drain(self, sub: Socket) -> list[Envelope]:
         envelopes: list[Envelope] = []
