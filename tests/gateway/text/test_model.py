@@ -90,12 +90,11 @@ def folder_with(folder: Path, *, config: dict[str, Any], template: str | None = 
     return folder
 
 
-def test_a_bos_token_is_added_where_the_config_says_so(tmp_path: Path) -> None:
-    config = {"add_bos_token": True, "bos_token": "<|endoftext|>", "tokenizer_class": "PreTrainedTokenizerFast"}
-    folder = folder_with(tmp_path, config=config)
-    text = TextModel.load(folder)
-    assert text.encode("hello") == transformers_tokenizer(folder)("hello")["input_ids"]
-    assert text.encode("hello")[0] == 0
+@pytest.mark.parametrize("config", [{"add_bos_token": True, "bos_token": "<|endoftext|>"}, {"eos_token": "</new>"}])
+def test_named_special_tokens_are_taken_as_transformers_takes_them(tmp_path: Path, config: dict[str, Any]) -> None:
+    folder = folder_with(tmp_path, config={"tokenizer_class": "PreTrainedTokenizerFast", **config})
+    prompt = "hello</new><|endoftext|>"
+    assert TextModel.load(folder).encode(prompt) == transformers_tokenizer(folder)(prompt)["input_ids"]
 
 
 def test_a_model_without_a_template_refuses_messages(tmp_path: Path) -> None:

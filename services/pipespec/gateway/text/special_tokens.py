@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
-from tokenizers.processors import TemplateProcessing
 
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
@@ -23,23 +22,12 @@ def named_special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def complete(tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
-    """Bring ``tokenizer`` to the state in which transformers would use it.
+    """Make every named token a special token, as transformers does.
 
-    Every named token becomes a special token, and ``add_bos_token`` / ``add_eos_token`` replace the post-processor
-    where the config sets them.
+    ``add_bos_token`` and ``add_eos_token`` have no effect beside a ``tokenizer.json``: its post-processor decides.
     """
-    named = named_special_tokens(config)
     known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    missing = [
-        AddedToken(text, special=True, normalized=False) for text in named.values() if text not in known
-    ]
+    named = named_special_tokens(config).values()
+    missing = [AddedToken(text, special=True, normalized=False) for text in named if text not in known]
     if missing:
         tokenizer.add_special_tokens(missing)
-    if "add_bos_token" in config or "add_eos_token" in config:
-        bos = named.get("bos_token") if config.get("add_bos_token") else None
-        eos = named.get("eos_token") if config.get("add_eos_token") else None
-        used = {text: tokenizer.token_to_id(text) for text in (bos, eos) if text is not None}
-        tokenizer.post_processor = TemplateProcessing(
-            single=" ".join(part for part in (bos, "$A", eos) if part is not None),
-            special_tokens=list(used.items()),
-        )
