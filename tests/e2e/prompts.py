@@ -35,9 +35,9 @@ RAW = ["Once upon a time", "def quicksort(items):\n    ", "1, 2, 4, 8, 16,", "Th
 
 LONG = "Summarise the following log.\n\n" + "\n".join(
     f"Day {day}: the {animal} went to the {place} and counted {day * 7 % 50} stones before {hour} o'clock."
-    for day in range(1, 58)
+    for day in range(1, 62)
     for animal, place, hour in [
         (("fox", "owl", "hare")[day % 3], ("river", "hill", "field", "wood")[day % 4], day % 12 + 1)
     ]
 )
-"""About 1,500 tokens."""
+"""A little over 1,500 tokens."""
