@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from gateway.scripted_backend import STATS, ScriptedBackend
 from pipespec.gateway.generation import (
     ChatPrompt,
@@ -53,7 +54,12 @@ def text_of(events: list[Event], index: int = 0) -> str:
 
 
 def ids_of(events: list[Event], index: int = 0) -> list[int]:
-    return [token for event in events if isinstance(event, Delta) and event.index == index for token in event.token_ids]
+    return [
+        token
+        for event in events
+        if isinstance(event, Delta) and event.index == index
+        for token in event.token_ids
+    ]
 
 
 def done_of(events: list[Event], index: int = 0) -> Done:
@@ -125,7 +131,9 @@ async def test_choices_have_seeds_of_their_own_and_the_first_one_the_seed_itself
     generator: Generator, backend: ScriptedBackend
 ) -> None:
     events = await collect(generator, asking(seed=7, n=3))
-    assert [stream.sampling.seed for stream in backend.opened] == [branch_seed(7, index) for index in range(3)]
+    assert [stream.sampling.seed for stream in backend.opened] == [
+        branch_seed(7, index) for index in range(3)
+    ]
     assert backend.opened[0].sampling.seed == 7
     assert [text_of(events, index) for index in range(3)] == ["Hello 👍🏽 world!"] * 3
     assert {event.index for event in events if isinstance(event, Done)} == {0, 1, 2}
@@ -166,7 +174,8 @@ async def test_the_request_reaches_the_pipeline_whole(
     sampling = Sampling(temperature=0.5, top_p=0.9, logit_bias=((5, 1.0),))
     messages = (ChatMessage("user", "hello"),)
     await collect(
-        generator, GenerationRequest(prompts=(ChatPrompt(messages),), sampling=sampling, speculate=False, seed=3)
+        generator,
+        GenerationRequest(prompts=(ChatPrompt(messages),), sampling=sampling, speculate=False, seed=3),
     )
     (stream,) = backend.opened
     assert stream.prompt == tuple(text.render_chat(messages))
@@ -194,7 +203,11 @@ async def test_max_tokens_defaults_to_what_the_context_leaves(
     [
         (asking("hello " * 200), "context_length_exceeded", "prompt"),
         (asking("x" * 100_000), "context_length_exceeded", "prompt"),
-        (GenerationRequest(prompts=(ChatPrompt((ChatMessage("user", "x" * 100_000),)),)), "context_length_exceeded", "prompt"),
+        (
+            GenerationRequest(prompts=(ChatPrompt((ChatMessage("user", "x" * 100_000),)),)),
+            "context_length_exceeded",
+            "prompt",
+        ),
         (asking("hello", max_tokens=255), "context_length_exceeded", "max_tokens"),
         (asking(""), "invalid_value", "prompt"),
         (GenerationRequest(prompts=(TokenPrompt((TokenId(330),)),)), "invalid_value", "prompt"),
@@ -233,7 +246,9 @@ def test_values_out_of_range_are_refused_by_name(fields: dict[str, Any], param: 
     assert caught.value.param == param
 
 
-async def test_a_consumer_that_leaves_closes_its_sessions(generator: Generator, backend: ScriptedBackend) -> None:
+async def test_a_consumer_that_leaves_closes_its_sessions(
+    generator: Generator, backend: ScriptedBackend
+) -> None:
     backend.default = [(5,), asyncio.Event()]
     async with await generator.start(asking(n=2)) as generation:
         await anext(generation)

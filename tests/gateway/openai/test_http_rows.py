@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+
 from gateway.scripted_backend import ScriptedBackend
 from pipespec.gateway.openai import create_app, serve_http
 from pipespec.gateway.text import TextModel
@@ -18,6 +20,16 @@ from pipespec.protocol.messages import EndReason
 
 ASK = {"model": "small", "prompt": "hello"}
 CHAT = {"model": "small", "messages": [{"role": "user", "content": "hello"}]}
+
+
+@pytest.fixture
+async def asgi(
+    backend: ScriptedBackend, text: TextModel, settings: GatewaySettings
+) -> AsyncIterator[httpx.AsyncClient]:
+    """The application without a server around it: enough for what is refused before anything is sent."""
+    app = create_app(backend=backend, text=text, settings=settings, model_name="small")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        yield client
 
 
 async def post(http: httpx.AsyncClient, body: Any, path: str = "/v1/completions") -> httpx.Response:
@@ -50,8 +62,8 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
         b'{"model": "small", "prompt": "x", "seed": ' + b"9" * 5000 + b"}",
     ],
 )
-async def test_malformed_json_is_refused(http: httpx.AsyncClient, body: bytes) -> None:
-    response = await post(http, body)
+async def test_malformed_json_is_refused(asgi: httpx.AsyncClient, body: bytes) -> None:
+    response = await post(asgi, body)
     assert response.status_code == 400
     assert error_of(response)["code"] == "invalid_json"
 
@@ -68,20 +80,26 @@ async def test_malformed_json_is_refused(http: httpx.AsyncClient, body: bytes) -
         *(("presence_penalty", value) for value in (-2.1, 2.1)),
         *(("repetition_penalty", value) for value in (0, 11)),
         *(("seed", value) for value in (2**80, -(2**64), 1.5)),
-        *(("logit_bias", value) for value in ({"330": 1}, {"x": 1}, {"-1": 1}, {"5": "1"}, {"5": 101}, {"5": None}, [1])),
+        *(
+            ("logit_bias", value)
+            for value in ({"330": 1}, {"x": 1}, {"-1": 1}, {"5": "1"}, {"5": 101}, {"5": None}, [1])
+        ),
         ("logit_bias", {str(token): 1 for token in range(301)}),
         *(("stop", value) for value in (["a"] * 5, "", [""], "x" * 257, [1], 1, ["a"] * 10_000)),
         *(("stream", value) for value in (1, "true")),
-        *(("prompt", value) for value in ("", [], [[]], [1, "a"], [True], 5, {"a": 1}, ["a"] * 33, [-1], [330], [2**70])),
+        *(
+            ("prompt", value)
+            for value in ("", [], [[]], [1, "a"], [True], 5, {"a": 1}, ["a"] * 33, [-1], [330], [2**70])
+        ),
         ("stream_options", {"include_usage": True}),
         ("model", 5),
     ],
 )
 async def test_a_bad_value_is_refused_by_its_name(
-    http: httpx.AsyncClient, backend: ScriptedBackend, field: str, value: Any
+    asgi: httpx.AsyncClient, backend: ScriptedBackend, field: str, value: Any
 ) -> None:
     body = json.dumps({**ASK, field: value}).replace("Infinity", "1e999").encode()
-    response = await post(http, body)
+    response = await post(asgi, body)
     assert response.status_code == 400
     error = error_of(response)
     assert (error["param"] or "").split(".")[0] == field
@@ -110,18 +128,24 @@ async def test_a_bad_value_is_refused_by_its_name(
     ],
 )
 async def test_an_unsupported_parameter_is_refused_not_ignored(
-    http: httpx.AsyncClient, backend: ScriptedBackend, field: str, value: Any
+    asgi: httpx.AsyncClient, backend: ScriptedBackend, field: str, value: Any
 ) -> None:
-    response = await post(http, {**ASK, field: value})
+    response = await post(asgi, {**ASK, field: value})
     assert response.status_code == 400
     error = error_of(response)
     assert (error["code"], error["param"]) == ("unsupported_parameter", field)
     assert backend.opened == []
 
 
-async def test_neutral_values_of_unsupported_parameters_pass(http: httpx.AsyncClient) -> None:
-    neutral = {"logprobs": None, "echo": False, "best_of": 1, "response_format": {"type": "text"}, "tools": []}
-    assert (await post(http, {**ASK, **neutral})).status_code == 200
+async def test_neutral_values_of_unsupported_parameters_pass(asgi: httpx.AsyncClient) -> None:
+    neutral = {
+        "logprobs": None,
+        "echo": False,
+        "best_of": 1,
+        "response_format": {"type": "text"},
+        "tools": [],
+    }
+    assert (await post(asgi, {**ASK, **neutral})).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -137,23 +161,27 @@ async def test_neutral_values_of_unsupported_parameters_pass(http: httpx.AsyncCl
         ("x", "messages"),
     ],
 )
-async def test_bad_messages_are_refused(http: httpx.AsyncClient, messages: Any, param: str) -> None:
-    response = await post(http, {"model": "small", "messages": messages}, "/v1/chat/completions")
+async def test_bad_messages_are_refused(asgi: httpx.AsyncClient, messages: Any, param: str) -> None:
+    response = await post(asgi, {"model": "small", "messages": messages}, "/v1/chat/completions")
     assert response.status_code == 400
     assert str(error_of(response)["param"]).startswith(param)
 
 
-async def test_both_names_of_max_tokens_together_are_refused(http: httpx.AsyncClient) -> None:
-    response = await post(http, {**CHAT, "max_tokens": 5, "max_completion_tokens": 5}, "/v1/chat/completions")
+async def test_both_names_of_max_tokens_together_are_refused(asgi: httpx.AsyncClient) -> None:
+    response = await post(asgi, {**CHAT, "max_tokens": 5, "max_completion_tokens": 5}, "/v1/chat/completions")
     assert response.status_code == 400
     assert error_of(response)["param"] == "max_tokens"
 
 
 @pytest.mark.parametrize(("missing", "path"), [("model", "/v1/completions"), ("prompt", "/v1/completions")])
-async def test_a_missing_parameter_is_named(http: httpx.AsyncClient, missing: str, path: str) -> None:
-    response = await post(http, {name: value for name, value in ASK.items() if name != missing}, path)
+async def test_a_missing_parameter_is_named(asgi: httpx.AsyncClient, missing: str, path: str) -> None:
+    response = await post(asgi, {name: value for name, value in ASK.items() if name != missing}, path)
     error = error_of(response)
-    assert (response.status_code, error["code"], error["param"]) == (400, "missing_required_parameter", missing)
+    assert (response.status_code, error["code"], error["param"]) == (
+        400,
+        "missing_required_parameter",
+        missing,
+    )
 
 
 async def test_a_body_over_two_mebibytes_is_refused(http: httpx.AsyncClient) -> None:
@@ -210,7 +238,9 @@ async def test_a_body_that_does_not_arrive_is_given_up(
     http_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipespec.gateway.openai.body.READ_TIMEOUT_S", 0.05)
-    head = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n"
+    head = (
+        b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n"
+    )
     answer = await raw_exchange(http_url, head + b"Connection: close\r\n\r\n{")
     assert answer.startswith(b"HTTP/1.1 408 ")
 
@@ -218,7 +248,9 @@ async def test_a_body_that_does_not_arrive_is_given_up(
 async def test_the_request_id_is_echoed_or_made(http: httpx.AsyncClient) -> None:
     given = await http.get("/v1/models", headers={"x-request-id": "abc-1"})
     assert given.headers["x-request-id"] == "abc-1"
-    made = [(await http.get("/v1/models", headers={"x-request-id": "a b"})).headers["x-request-id"] for _ in "ab"]
+    made = [
+        (await http.get("/v1/models", headers={"x-request-id": "a b"})).headers["x-request-id"] for _ in "ab"
+    ]
     assert made[0] != made[1] != "a b"
 
 
@@ -275,7 +307,9 @@ async def test_a_bug_of_ours_is_answered_without_details(
     assert "secret" not in response.text
 
 
-async def test_a_lost_session_without_stream_is_503(http: httpx.AsyncClient, backend: ScriptedBackend) -> None:
+async def test_a_lost_session_without_stream_is_503(
+    http: httpx.AsyncClient, backend: ScriptedBackend
+) -> None:
     backend.default = [(5,), SessionLost("no target can go on", code="session_lost")]
     response = await post(http, ASK)
     assert (response.status_code, error_of(response)["code"]) == (503, "session_lost")
@@ -337,7 +371,10 @@ async def test_stopping_lets_running_streams_finish(
         create_app(backend=backend, text=text, settings=settings, model_name="small"), "127.0.0.1", 0
     )
     url = f"http://127.0.0.1:{server.port}/v1/completions"
-    async with httpx.AsyncClient() as http, http.stream("POST", url, json={**ASK, "stream": True}) as response:
+    async with (
+        httpx.AsyncClient() as http,
+        http.stream("POST", url, json={**ASK, "stream": True}) as response,
+    ):
         lines = response.aiter_lines()
         await anext(lines)
         stopping = asyncio.create_task(server.stop(grace_s=10))

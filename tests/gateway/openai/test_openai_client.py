@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import openai
 import pytest
+
 from gateway.scripted_backend import STATS, ScriptedBackend
 from pipespec.gateway.text import ChatMessage, TextModel
 from pipespec.ops.errors import Overloaded, Unavailable
@@ -22,7 +23,9 @@ async def client(http_url: str) -> AsyncIterator[openai.AsyncOpenAI]:
 
 
 async def test_it_completes(client: openai.AsyncOpenAI, backend: ScriptedBackend, text: TextModel) -> None:
-    answer = await client.completions.create(model="small", prompt="hello", max_tokens=50, seed=-1, temperature=0)
+    answer = await client.completions.create(
+        model="small", prompt="hello", max_tokens=50, seed=-1, temperature=0
+    )
     assert answer.object == "text_completion"
     assert answer.choices[0].text == SAID
     assert answer.choices[0].finish_reason == "stop"
@@ -72,7 +75,9 @@ async def test_it_streams_a_chat_with_usage(client: openai.AsyncOpenAI, text: Te
     assert last.usage.completion_tokens == len(text.encode(SAID)) + 1
 
 
-async def test_an_answer_can_be_sent_back_as_it_came(client: openai.AsyncOpenAI, backend: ScriptedBackend) -> None:
+async def test_an_answer_can_be_sent_back_as_it_came(
+    client: openai.AsyncOpenAI, backend: ScriptedBackend
+) -> None:
     """The client dumps an assistant's message with many nulls."""
     answer = await client.chat.completions.create(model="small", messages=HELLO)
     message = answer.choices[0].message.model_dump()
@@ -103,7 +108,13 @@ async def test_a_stop_string_ends_the_text(client: openai.AsyncOpenAI, backend: 
 
 
 async def test_our_extensions(client: openai.AsyncOpenAI, backend: ScriptedBackend, text: TextModel) -> None:
-    extensions = {"speculate": False, "include_stats": True, "return_token_ids": True, "ignore_eos": True, "top_k": 3}
+    extensions = {
+        "speculate": False,
+        "include_stats": True,
+        "return_token_ids": True,
+        "ignore_eos": True,
+        "top_k": 3,
+    }
     answer = await client.chat.completions.create(model="small", messages=HELLO, extra_body=extensions)
     assert not backend.opened[0].speculate
     assert backend.opened[0].sampling.top_k == 3
@@ -115,11 +126,20 @@ async def test_our_extensions(client: openai.AsyncOpenAI, backend: ScriptedBacke
 
 async def test_stats_of_choices_are_summed_and_streamed_last(client: openai.AsyncOpenAI) -> None:
     stream = await client.completions.create(
-        model="small", prompt="x", n=2, stream=True, extra_body={"include_stats": True, "return_token_ids": True}
+        model="small",
+        prompt="x",
+        n=2,
+        stream=True,
+        extra_body={"include_stats": True, "return_token_ids": True},
     )
     *chunks, last = [chunk async for chunk in stream]
     assert last.stats["stages"][0]["steps"] == 2 * STATS[0].counters.steps
-    ids = [token for chunk in chunks if chunk.choices[0].index == 1 for token in chunk.choices[0].model_dump().get("token_ids", [])]
+    ids = [
+        token
+        for chunk in chunks
+        if chunk.choices[0].index == 1
+        for token in chunk.choices[0].model_dump().get("token_ids", [])
+    ]
     assert ids[-1] == 2
 
 
@@ -130,7 +150,9 @@ async def test_models_are_listed(client: openai.AsyncOpenAI) -> None:
         await client.models.retrieve("other")
 
 
-async def test_errors_have_the_clients_own_types(client: openai.AsyncOpenAI, backend: ScriptedBackend) -> None:
+async def test_errors_have_the_clients_own_types(
+    client: openai.AsyncOpenAI, backend: ScriptedBackend
+) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         await client.completions.create(model="other", prompt="x")
     assert missing.value.code == "model_not_found"
@@ -161,7 +183,9 @@ async def test_an_error_inside_a_stream_is_raised_by_the_client(
         await anext(stream)
 
 
-async def test_leaving_a_stream_cancels_its_session(client: openai.AsyncOpenAI, backend: ScriptedBackend) -> None:
+async def test_leaving_a_stream_cancels_its_session(
+    client: openai.AsyncOpenAI, backend: ScriptedBackend
+) -> None:
     backend.default = [(5,), asyncio.Event()]
     stream = await client.chat.completions.create(model="small", messages=HELLO, stream=True)
     await anext(stream)

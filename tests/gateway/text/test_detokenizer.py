@@ -6,16 +6,17 @@ import json
 from functools import cache
 
 import pytest
-from gateway.conftest import CORPUS, small_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pipespec.gateway.text import TextModel
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from gateway.conftest import CORPUS, small_tokenizer
+from pipespec.gateway.text import TextModel
 
 
 def byte_fallback_tokenizer() -> Tokenizer:
     """In the manner of Llama 2: words with ▁, single bytes as ``<0xE2>``."""
-    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))  # noqa: S106 - a token of text
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]

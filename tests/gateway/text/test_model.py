@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from gateway.conftest import small_tokenizer
 from pipespec.gateway.text import ChatMessage, TextModel
 from pipespec.ops.errors import ModelError, RequestError
@@ -31,7 +32,9 @@ def transformers_tokenizer(folder: Path) -> Any:
 
 def transformers_chat(tokenizer: Any, pairs: list[tuple[str, str]]) -> list[int]:
     messages = [{"role": role, "content": content} for role, content in pairs]
-    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+    ids = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=True, return_dict=False
+    )
     return [int(token) for token in ids]
 
 
@@ -49,9 +52,17 @@ def test_the_embedded_models_text_side_equals_that_of_transformers(embedded_mode
     text = TextModel.load(embedded_model)
     for pairs in CONVERSATIONS:
         assert text.render_chat(chat(pairs)) == transformers_chat(tokenizer, pairs)
-    for prompt in ["The capital of France is", "", "<|im_start|>user\nhi<|im_end|>\n", "def f(x):\n\treturn 1\n\n", "👍🏽 ü"]:
+    for prompt in [
+        "The capital of France is",
+        "",
+        "<|im_start|>user\nhi<|im_end|>\n",
+        "def f(x):\n\treturn 1\n\n",
+        "👍🏽 ü",
+    ]:
         assert text.encode(prompt) == tokenizer(prompt)["input_ids"]
-        assert text.decode(text.encode(prompt)) == tokenizer.decode(text.encode(prompt), skip_special_tokens=True)
+        assert text.decode(text.encode(prompt)) == tokenizer.decode(
+            text.encode(prompt), skip_special_tokens=True
+        )
     assert text.stop_ids
 
 
@@ -90,8 +101,12 @@ def folder_with(folder: Path, *, config: dict[str, Any], template: str | None = 
     return folder
 
 
-@pytest.mark.parametrize("config", [{"add_bos_token": True, "bos_token": "<|endoftext|>"}, {"eos_token": "</new>"}])
-def test_named_special_tokens_are_taken_as_transformers_takes_them(tmp_path: Path, config: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "config", [{"add_bos_token": True, "bos_token": "<|endoftext|>"}, {"eos_token": "</new>"}]
+)
+def test_named_special_tokens_are_taken_as_transformers_takes_them(
+    tmp_path: Path, config: dict[str, Any]
+) -> None:
     folder = folder_with(tmp_path, config={"tokenizer_class": "PreTrainedTokenizerFast", **config})
     prompt = "hello</new><|endoftext|>"
     assert TextModel.load(folder).encode(prompt) == transformers_tokenizer(folder)(prompt)["input_ids"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pipespec.gateway.text import StopStrings
 
 pieces = st.lists(st.text("ab\n", max_size=4), max_size=8)
