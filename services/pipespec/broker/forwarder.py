@@ -37,6 +37,7 @@ class Forwarder:
 
     def __init__(self, *, publish_at: str, subscribe_at: str) -> None:
         self._context: Context = zmq.Context()
+        self._asking = threading.Lock()  # scrapes and the end come from different threads
         self._control = self._context.socket(zmq.PAIR)
         self._control.set(zmq.RCVTIMEO, 2000)
         self._control.set(zmq.LINGER, 0)
@@ -74,16 +75,18 @@ class Forwarder:
         Raises:
             zmq.Again: no answer within two seconds.
         """
-        self._control.send(b"STATISTICS")
-        frames = self._control.recv_multipart()
+        with self._asking:
+            self._control.send(b"STATISTICS")
+            frames = self._control.recv_multipart()
         count = [int(struct.unpack("=Q", frame)[0]) for frame in frames]
         # libzmq: frontend received (msgs, bytes), sent (msgs, bytes), then the same of the backend
         return Statistics(messages_in=count[0], bytes_in=count[1], messages_out=count[6], bytes_out=count[7])
 
     def stop(self) -> None:
         """End the loop and free the sockets."""
-        if self._thread.is_alive():
-            self._control.send(b"TERMINATE")
-            self._thread.join(timeout=5)
-        self._control.close(linger=0)
+        with self._asking:
+            if self._thread.is_alive():
+                self._control.send(b"TERMINATE")
+                self._thread.join(timeout=5)
+            self._control.close(linger=0)
         self._context.term()

@@ -34,6 +34,7 @@ class StageLoop:
         self.turns = 0
         self.turned_s = clock()
         self.draining = False
+        self.totals = core.totals()
         self._engine = engine
         self._link = link
         self._model = model
@@ -59,6 +60,7 @@ class StageLoop:
         if now >= self._next_tick_s:
             self._next_tick_s = now + self._tick_s
             self.core.on_timer(now)
+            self.totals = self.core.totals()
         batch = self.core.work(now, max_batch=self._engine.max_batch)
         self._carry_out()
         return batch
@@ -99,5 +101,5 @@ class StageLoop:
             num_stages=place.num_stages,
             turn=self.turns,
             sessions=len(self.core.sessions),
-            counters=self.core.counters,
+            counters=self.totals,
         )

@@ -1,0 +1,63 @@
+"""The broker process: one forwarder until told to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import structlog
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from pipespec.broker.forwarder import Forwarder
+from pipespec.bus.address import publish_endpoints, subscribe_endpoints
+from pipespec.ops.health import HealthServer
+from pipespec.ops.lifecycle import Shutdown
+from pipespec.ops.logs import configure_logging
+from pipespec.ops.pipeline import Pipeline
+
+log = structlog.get_logger(__name__)
+
+
+def run(pipeline: Pipeline, index: int) -> None:
+    """Run one broker until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError: a port cannot be bound.
+    """
+    configure_logging(pipeline.log, service="broker", index=index)
+    settings = pipeline.brokers[index]
+    with Shutdown.on_signals() as shutdown:
+        (publish_at,), (subscribe_at,) = publish_endpoints([settings]), subscribe_endpoints([settings])
+        forwarder = Forwarder(publish_at=publish_at, subscribe_at=subscribe_at)
+        health = HealthServer(
+            host=settings.host,
+            port=settings.metrics_port,
+            is_alive=lambda: forwarder.is_running,
+            is_ready=lambda: forwarder.is_running,
+        )
+        with health:
+            health.register(BrokerMetrics(forwarder))
+            log.info("broker.ready", publish=publish_at, subscribe=subscribe_at, metrics=health.url)
+            shutdown.wait()
+            log.info("broker.stopping", reason=shutdown.reason)
+        forwarder.stop()
+
+
+class BrokerMetrics(Collector):
+    """The proxy loop's own statistics."""
+
+    def __init__(self, forwarder: Forwarder) -> None:
+        self._forwarder = forwarder
+
+    def collect(self) -> Iterator[Metric]:
+        """All metric families of a broker."""
+        now = self._forwarder.statistics()
+        for name, value in (
+            ("received_messages", now.messages_in),
+            ("received_bytes", now.bytes_in),
+            ("sent_messages", now.messages_out),
+            ("sent_bytes", now.bytes_out),
+        ):
+            yield CounterMetricFamily(
+                f"pipespec_broker_{name}", f"Since the start: {name.replace('_', ' ')}.", value=value
+            )

@@ -1,0 +1,107 @@
+"""The stage process: load the engine, join the bus, turn the loop until told to stop.
+
+Ready means: the model is loaded, the bus is joined, and the loop turns. At the end the replica says that it drains,
+publishes what is left, and goes; its sessions are moved by their gateways.
+"""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from pipespec.bus.link import BusLink
+from pipespec.engine.load import LoadedEngine, load_engine
+from pipespec.ops.health import HealthServer
+from pipespec.ops.lifecycle import Shutdown
+from pipespec.ops.logs import configure_logging
+from pipespec.ops.pipeline import Pipeline
+from pipespec.protocol.ids import Rank
+from pipespec.protocol.stage_replica import Place, StageReplica
+from pipespec.protocol.stage_session import StageLimits
+from pipespec.protocol.timers import Timers
+from pipespec.stage.loop import StageLoop
+from pipespec.stage.metrics import StageMetrics
+
+HUNG_S = 60.0
+"""A loop that has not turned for so long will not: the longest step is one prefill chunk."""
+
+log = structlog.get_logger(__name__)
+
+
+def run(pipeline: Pipeline, rank: int, replica: str, metrics_port: int = 0) -> None:
+    """Run one stage replica until SIGTERM or SIGINT.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        SettingsError: a port cannot be bound.
+    """
+    configure_logging(pipeline.log, service="stage", rank=rank, replica=replica)
+    with Shutdown.on_signals() as shutdown:
+        stage = _Readiness()
+        health = HealthServer(
+            host=pipeline.stage_host, port=metrics_port, is_alive=stage.is_alive, is_ready=stage.is_ready
+        )
+        with health:
+            log.info("stage.loading", model=pipeline.stages[rank].model, metrics=health.url)
+            loaded = load_engine(pipeline.stages[rank])
+            link, loop = _build(pipeline, rank, replica, loaded)
+            health.register(StageMetrics(loop, link))
+            _serve(stage, link, loop, shutdown)
+
+
+class _Readiness:
+    """What the probes ask, from loading on."""
+
+    def __init__(self) -> None:
+        self.link: BusLink | None = None
+        self.loop: StageLoop | None = None
+
+    def is_alive(self) -> bool:
+        """While loading, and as long as the loop turns."""
+        return self.loop is None or time.monotonic() - self.loop.turned_s < HUNG_S
+
+    def is_ready(self) -> bool:
+        """Work can be done here."""
+        return (
+            self.link is not None
+            and self.loop is not None
+            and self.link.is_joined
+            and self.is_alive()
+            and not self.loop.draining
+        )
+
+
+def _build(pipeline: Pipeline, rank: int, replica: str, loaded: LoadedEngine) -> tuple[BusLink, StageLoop]:
+    settings, engine = pipeline.stages[rank], loaded.engine
+    timers = Timers.of(pipeline.timers)
+    place = Place(
+        rank=Rank(rank),
+        replica=replica,
+        num_stages=len(pipeline.stages),
+        weights=loaded.weights,
+        tokenizer=loaded.tokenizer,
+        vocab_size=0 if engine.is_model_free else engine.vocab_size,
+        max_sessions=settings.max_sessions,
+    )
+    limits = StageLimits(
+        lookahead=settings.lookahead,
+        max_chunk=engine.max_chunk,
+        context_len=engine.context_len,
+        is_model_free=engine.is_model_free,
+    )
+    link = BusLink(pipeline.brokers, inbox=place.inbox, heartbeat_s=timers.heartbeat_s)
+    core = StageReplica(place, limits, timers)
+    return link, StageLoop(core, engine, link, model=loaded.model, tick_s=timers.heartbeat_s / 2)
+
+
+def _serve(stage: _Readiness, link: BusLink, loop: StageLoop, shutdown: Shutdown) -> None:
+    if not link.start(heartbeat=loop.heartbeat):
+        log.warning("bus.not_joined_yet", advice="is a broker running? it goes on trying")
+    stage.link, stage.loop = link, loop
+    log.info("stage.ready", inbox=link.inbox.decode().rstrip("."))
+    while not shutdown.is_set():
+        loop.turn()
+    loop.draining = True
+    log.info("stage.stopping", reason=shutdown.reason, sessions=len(loop.core.sessions))
+    link.close()
