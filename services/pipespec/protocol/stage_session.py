@@ -59,7 +59,7 @@ class StageSession:
         self.heard_s = 0.0
         self.said_s = 0.0
         self.synced_s = float("-inf")
-        self.worked_s = 0.0
+        self.worked_s = float("-inf")
         self._limits = limits
         self._rules = rules
         self._num_prompt = len(message.prompt)
