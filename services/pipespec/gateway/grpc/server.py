@@ -1,0 +1,104 @@
+"""Runs the gRPC server inside the running event loop, with bounded messages, streams and connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import grpc
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from pipespec.gateway.backend import Backend
+from pipespec.gateway.generation import Generator
+from pipespec.gateway.grpc.health import HealthServicer, follow_readiness, new_servicer, set_status
+from pipespec.gateway.grpc.service import GenerationService
+from pipespec.gateway.text import TextModel
+from pipespec.ops.errors import SettingsError
+from pipespec.ops.pipeline import GatewaySettings
+from pipespec.v1 import pipespec_pb2, pipespec_pb2_grpc
+
+SERVICE = pipespec_pb2.DESCRIPTOR.services_by_name["Generation"].full_name
+HEALTH_SERVICES = ("", SERVICE)
+
+MAX_MESSAGE = 4 * 1024 * 1024
+"""Bytes, either way."""
+MAX_CALLS = 1024
+MAX_STREAMS_PER_CONNECTION = 100
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", MAX_MESSAGE),
+    ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
+    # A client that vanished without a word is noticed, and one that pings too often is sent away.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+    # Connections are renewed, so that clients find new gateway replicas; calls in flight may finish.
+    ("grpc.max_connection_age_ms", 3_600_000),
+    ("grpc.max_connection_age_grace_ms", 3_600_000),
+    ("grpc.so_reuseport", 0),
+)
+
+
+class GrpcServer:
+    """A listening server; ``stop`` it.
+
+    Attributes:
+        port: the bound one, also when 0 was asked for.
+    """
+
+    def __init__(
+        self, server: grpc.aio.Server, *, port: int, servicer: HealthServicer, generator: Generator
+    ) -> None:
+        self.port = port
+        self._server = server
+        self._servicer = servicer
+        self._health = asyncio.create_task(
+            follow_readiness(servicer, is_ready=lambda: generator.is_ready, services=HEALTH_SERVICES),
+            name="grpc-health",
+        )
+
+    async def stop(self, *, grace_s: float = 10.0) -> None:
+        """Say that it is not serving, take no more calls, let running ones finish for ``grace_s``."""
+        self._health.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._health
+        await set_status(self._servicer, ready=False, services=HEALTH_SERVICES)
+        await self._server.stop(grace_s)
+
+
+async def serve_grpc(
+    *, backend: Backend, text: TextModel, settings: GatewaySettings, model_name: str, host: str, port: int
+) -> GrpcServer:
+    """Start to serve; returns when calls are accepted.
+
+    Args:
+        backend: the pipeline.
+        text: the model's tokenizer and chat template.
+        settings: defaults and limits of requests; whether reflection is on.
+        model_name: what clients call the model.
+        host: address to bind.
+        port: 0 picks a free one.
+
+    Raises:
+        SettingsError: the address cannot be bound.
+    """
+    generator = Generator(
+        backend=backend, text=text, settings=settings, model_name=model_name, protocol="grpc"
+    )
+    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
+    pipespec_pb2_grpc.add_GenerationServicer_to_server(GenerationService(generator), server)
+    servicer = new_servicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    if settings.grpc_reflection:
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        bound = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise SettingsError(f"cannot serve gRPC at {address}: {error}") from error
+    await set_status(servicer, ready=generator.is_ready, services=HEALTH_SERVICES)
+    await server.start()
+    return GrpcServer(server, port=bound, servicer=servicer, generator=generator)
