@@ -13,8 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
 from pipespec import __version__
@@ -24,6 +23,9 @@ from pipespec.ops.errors import SettingsError
 class HealthServer:
     """Serves until the end of its ``with`` block. Port 0 takes a free one; ``url`` says which.
 
+    ``/metrics`` shows the process's global registry (metrics defined at import, the process itself) and what is
+    registered here.
+
     Raises:
         SettingsError: the port cannot be bound.
     """
@@ -32,8 +34,6 @@ class HealthServer:
         self, *, host: str, port: int, is_alive: Callable[[], bool], is_ready: Callable[[], bool]
     ) -> None:
         self.registry = CollectorRegistry()
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=self.registry)
         answers = {"/healthz": is_alive, "/livez": is_alive, "/readyz": is_ready}
         handler = type("Handler", (_Handler,), {"answers": answers, "registry": self.registry})
         try:
@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer a probe or a scrape."""
         path = self.path.partition("?")[0]
         if path == "/metrics":
-            self._reply(200, CONTENT_TYPE_LATEST, generate_latest(self.registry))
+            self._reply(200, CONTENT_TYPE_LATEST, generate_latest(REGISTRY) + generate_latest(self.registry))
         elif path in self.answers:
             is_well = self.answers[path]()
             body = json.dumps({"status": "ok" if is_well else "unavailable"}).encode()

@@ -1,0 +1,66 @@
+"""A settings error names the key, its value and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipespec.ops.errors import SettingsError
+from pipespec.ops.pipeline import load_pipeline, parse_pipeline
+
+TARGET = {"model": "owner/model"}
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"stages": [TARGET], "stagez": 1}, ["stagez: unknown key", "allowed here:", "stage_host", "timers"]),
+        (
+            {"stages": [{**TARGET, "lookahed": 4}]},
+            ["stages.0.lookahed: unknown key", "lookahead", "min_match"],
+        ),
+        ({"stages": [{**TARGET, "lookahead": 0}]}, ["stages.0.lookahead = 0", "greater than or equal to 1"]),
+        ({"stages": [{**TARGET, "dtype": "int3"}]}, ["stages.0.dtype = 'int3'", "bfloat16"]),
+        ({"stages": [{**TARGET, "kind": "magic"}]}, ["stages.0.kind = 'magic'", "'suffix'"]),
+        ({"stages": [TARGET], "gateway": {"http_port": 70000}}, ["gateway.http_port = 70000", "65535"]),
+        ({"stages": [TARGET], "name": "Not A Label"}, ["name = 'Not A Label'"]),
+        ({}, ["stages: is required"]),
+        ({"stages": [{"kind": "suffix"}]}, ["the last stage is the target"]),
+        ({"stages": [TARGET, {"kind": "suffix"}, TARGET]}, ["stages[1]", "can only be first"]),
+        ({"stages": [{"kind": "transformers"}]}, ["stages.0", "needs 'model'"]),
+        (["stages"], ["expected a mapping", "list"]),
+    ],
+)
+def test_a_bad_setting_is_named_with_its_value_and_what_is_allowed(document: Any, said: list[str]) -> None:
+    with pytest.raises(SettingsError) as raised:
+        parse_pipeline(document, source="chain.yaml")
+    message = str(raised.value)
+    assert "chain.yaml" in message
+    for part in said:
+        assert part in message
+
+
+def test_all_problems_are_said_at_once() -> None:
+    with pytest.raises(SettingsError, match=r"(?s)lookahead = -1.*http_port = 'x'"):
+        parse_pipeline(
+            {"stages": [{**TARGET, "lookahead": -1}], "gateway": {"http_port": "x"}}, source="chain.yaml"
+        )
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"cannot read .*nowhere\.yaml"):
+        load_pipeline(tmp_path / "nowhere.yaml")
+
+
+def test_a_file_that_is_not_yaml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("stages: [", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"bad\.yaml is not valid YAML"):
+        load_pipeline(tmp_path / "bad.yaml")
+
+
+def test_settings_cannot_be_changed_after_the_start() -> None:
+    pipeline = parse_pipeline({"stages": [TARGET]}, source="chain.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        pipeline.name = "other"  # type: ignore[misc]  # this is the point
