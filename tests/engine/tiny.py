@@ -87,8 +87,10 @@ def tiny_model(
     """A random model in evaluation mode, float32 on CPU; equal arguments give equal weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(FAMILIES[family](layers, vocab_size), dtype=torch.float32)
-    return model.eval()
+        config = FAMILIES[family](layers, vocab_size)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.eval()
+    return model
 
 
 def save_tiny_model(
@@ -147,4 +149,4 @@ def _perturb(model: PreTrainedModel, *, noise: float, seed: int) -> None:
     with torch.no_grad():
         for weight in model.parameters():
             if weight.ndim > 1:  # norms are all ones: they have no spread to scale by
-                weight += noise * weight.std() * torch.randn(weight.shape, generator=generator)
+                weight.add_(noise * weight.std() * torch.randn(weight.shape, generator=generator))
