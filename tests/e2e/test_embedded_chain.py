@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from e2e.local_chain import LocalChain
 from e2e.prompts import CHAT, CODE, LANGUAGES, LISTS, LONG, RAW
-from pipespec.gateway.text import TextModel
+from pipespec.gateway.text import ChatMessage, TextModel
 from pipespec.models.stop import stop_ids
 from pipespec.ops.pipeline import StageKind, StageSettings
 from pipespec.protocol.sampling import Sampling
@@ -112,4 +112,4 @@ def test_our_chat_template_gives_the_ids_that_transformers_gives(
 ) -> None:
     contents = [*CHAT, *CODE, *LISTS, *LANGUAGES, LONG]
     for content, expected in zip(contents, prompts, strict=False):
-        assert list(text.render_chat([{"role": "user", "content": content}])) == expected
+        assert list(text.render_chat([ChatMessage("user", content)])) == expected

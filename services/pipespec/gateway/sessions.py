@@ -100,6 +100,7 @@ class PipelineBackend:
     def __init__(self, core: GatewayReplica, *, max_sessions: int, tick_s: float) -> None:
         self.core = core
         self.is_draining = False
+        self.num_committed = 0
         self.turned_s = time.monotonic()
         self._link: BusLink | None = None
         self._max_sessions = max_sessions
@@ -204,6 +205,8 @@ class PipelineBackend:
         """News to the streams, then publications."""
         events, self.core.events = self.core.events, []
         for event in events:
+            if isinstance(event, Committed):
+                self.num_committed += len(event.tokens)
             stream = self._streams.get(event.session)
             if stream is not None:
                 stream.tell(event)

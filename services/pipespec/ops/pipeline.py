@@ -51,7 +51,7 @@ class StageSettings(_Settings):
     """Compute threads; two spinning thread pools on the same cores ruin each other, so one by default."""
     lookahead: int = Field(default=8, ge=1, le=256)
     """Tokens that this stage may be ahead of the next one; unused by the target."""
-    min_match: int = Field(default=2, ge=1, le=64)
+    min_match: int = Field(default=3, ge=1, le=64)
     """``suffix`` only: shortest earlier match that is worth a guess."""
     max_sessions: int = Field(default=64, ge=1, le=100_000)
     """Sessions held at once; more are refused at the gateway."""
