@@ -57,7 +57,9 @@ class Script:
         text = (*self.prompt, *self.picked)
         start = min(self._num_cached, len(text) - 1)
         if self.random.random() < 0.1:
-            start = max(0, start - self.random.randint(1, 12))  # a core may ask for more than it needs to be fed again
+            start = max(
+                0, start - self.random.randint(1, 12)
+            )  # a core may ask for more than it needs to be fed again
         chunk = self.random.randint(4, 16)
         if len(text) - start > chunk:
             self._num_cached = start + chunk
