@@ -1,0 +1,101 @@
+"""The ROUTER socket: bounded, never blocking, and honest about clients that are gone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import zmq
+import zmq.asyncio
+
+from pipespec.gateway.zmq.messages import MAX_MESSAGE
+from pipespec.ops.errors import PipespecError, SettingsError
+
+STALLED_CLIENT_S = 30.0
+"""A client that reads nothing for this long is given up."""
+_RETRY_S = 0.01
+_QUEUE = 500
+"""Messages per client, either way."""
+_LINGER_MS = 1000
+
+
+class ClientGone(PipespecError):
+    """The client cannot be reached, or has stopped reading."""
+
+
+class Router:
+    """A bound socket.
+
+    Args:
+        host: address to bind.
+        port: 0 picks a free one.
+
+    Attributes:
+        port: the bound one.
+
+    Raises:
+        SettingsError: the address cannot be bound.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._context = zmq.asyncio.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        options = {
+            zmq.ROUTER_MANDATORY: 1,
+            zmq.LINGER: 0,
+            zmq.SNDHWM: _QUEUE,
+            zmq.RCVHWM: _QUEUE,
+            zmq.MAXMSGSIZE: MAX_MESSAGE,
+            zmq.HEARTBEAT_IVL: 500,
+            zmq.HEARTBEAT_TIMEOUT: 1500,
+            zmq.HEARTBEAT_TTL: 1500,
+            zmq.HANDSHAKE_IVL: 2000,
+            zmq.IPV6: int(":" in host),
+        }
+        for option, value in options.items():
+            self._socket.setsockopt(option, value)
+        address = f"tcp://[{host}]" if ":" in host else f"tcp://{host}"
+        try:
+            self._socket.bind(f"{address}:{port or '*'}")
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            raise SettingsError(f"cannot serve ZeroMQ at {address}:{port}: {error}") from error
+        self.port = int(self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+
+    async def receive(self) -> tuple[bytes, list[bytes]]:
+        """Next message: the client's identity, and the frames it sent."""
+        identity, *frames = await self._socket.recv_multipart()
+        return identity, frames
+
+    async def send(self, identity: bytes, frame: bytes) -> None:
+        """Send one message; waits while the client's queue is full.
+
+        Raises:
+            ClientGone: it is not connected, or its queue stays full.
+        """
+        give_up_at = asyncio.get_running_loop().time() + STALLED_CLIENT_S
+        while not await self.try_send(identity, frame):
+            if asyncio.get_running_loop().time() > give_up_at:
+                raise ClientGone(f"client {identity.hex()} has read nothing for {STALLED_CLIENT_S:g} s")
+            # A blocking send would hold up every other client behind this one.
+            await asyncio.sleep(_RETRY_S)
+
+    async def try_send(self, identity: bytes, frame: bytes) -> bool:
+        """Send one message if the client's queue has room; tell whether it had.
+
+        Raises:
+            ClientGone: it is not connected.
+        """
+        try:
+            await self._socket.send_multipart([identity, frame], flags=zmq.DONTWAIT)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            raise ClientGone(f"client {identity.hex()} is not connected") from error
+        return True
+
+    async def close(self) -> None:
+        """Send what is queued, for a second at most, and close."""
+        self._socket.close(linger=_LINGER_MS)
+        await asyncio.to_thread(self._context.term)

@@ -1,0 +1,237 @@
+"""Serves ZeroMQ clients: one task receives, one task per request answers, one task looks after the clients."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import structlog
+from prometheus_client import Counter
+
+from pipespec.gateway.backend import Backend
+from pipespec.gateway.generation import Generator
+from pipespec.gateway.text import TextModel
+from pipespec.gateway.zmq.messages import (
+    BadMessage,
+    Cancel,
+    Generate,
+    Ping,
+    pack_error,
+    pack_event,
+    pack_pong,
+    unpack,
+)
+from pipespec.gateway.zmq.router import ClientGone, Router
+from pipespec.ops.errors import Overloaded, RequestError, Unavailable
+from pipespec.ops.pipeline import GatewaySettings
+
+MAX_REQUESTS = 1024
+CLIENT_TIMEOUT_S = 10.0
+"""A client that was silent for this long loses its requests."""
+_LOOK_EVERY_S = 0.5
+
+_MALFORMED = Counter(
+    "pipespec_gateway_malformed_messages_total", "ZeroMQ messages that are not of the protocol"
+)
+_log = structlog.get_logger(__name__)
+
+_Key = tuple[bytes, str]
+"""Client identity, and the client's own request id."""
+
+
+class ZmqServer:
+    """A listening server; ``stop`` it.
+
+    Attributes:
+        port: the bound one, also when 0 was asked for.
+        num_malformed: messages refused since the start.
+    """
+
+    def __init__(self, router: Router, generator: Generator, *, client_timeout_s: float) -> None:
+        self.port = router.port
+        self.num_malformed = 0
+        self._router = router
+        self._generator = generator
+        self._client_timeout_s = client_timeout_s
+        self._requests: dict[_Key, asyncio.Task[None]] = {}
+        self._heard: dict[bytes, float] = {}
+        self._draining = False
+        self._loops = [
+            asyncio.create_task(self._receive(), name="zmq-receive"),
+            asyncio.create_task(self._look_after_clients(), name="zmq-clients"),
+        ]
+
+    async def stop(self, *, grace_s: float = 10.0) -> None:
+        """Refuse new requests, let running ones finish for ``grace_s``, end the others with an error, close."""
+        self._draining = True
+        running = list(self._requests.values())
+        if running:
+            await asyncio.wait(running, timeout=grace_s)
+        left = list(self._requests)
+        for key in left:
+            self._drop(key)
+            with contextlib.suppress(ClientGone):
+                await self._router.try_send(key[0], pack_error(key[1], _shutting_down()))
+        tasks = [*self._loops, *running]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._router.close()
+
+    async def _receive(self) -> None:
+        while True:
+            identity, frames = await self._router.receive()
+            try:
+                await self._handle(identity, frames)
+            except ClientGone:
+                self._drop_client(identity)
+            except Exception:  # noqa: BLE001 - one message must never end the service for all clients
+                _log.exception("message_failed", client=identity.hex())
+
+    async def _handle(self, identity: bytes, frames: list[bytes]) -> None:
+        try:
+            message = unpack(frames)
+        except BadMessage as error:
+            self.num_malformed += 1
+            _MALFORMED.inc()
+            await self._router.try_send(identity, pack_error(error.request_id, error.answer))
+            return
+        self._heard[identity] = asyncio.get_running_loop().time()
+        match message:
+            case Generate():
+                await self._start(identity, message)
+            case Cancel():
+                await self._cancel(identity, message)
+            case Ping():
+                await self._pong(identity, message)
+
+    async def _start(self, identity: bytes, message: Generate) -> None:
+        key = (identity, message.id)
+        refusal = self._refusal(key)
+        if refusal is not None:
+            await self._router.try_send(identity, pack_error(message.id, refusal))
+            return
+        task = asyncio.create_task(self._serve(key, message), name=f"zmq-request-{message.id}")
+        self._requests[key] = task
+        task.add_done_callback(lambda done: self._forget(key, done))
+
+    def _refusal(self, key: _Key) -> RequestError | None:
+        if self._draining:
+            return _shutting_down()
+        if key in self._requests:
+            return RequestError(
+                f"request id {key[1]!r} is active; use another one", code="request_id_active", param="id"
+            )
+        if len(self._requests) >= MAX_REQUESTS:
+            return Overloaded(f"{MAX_REQUESTS} requests are active; no more are taken")
+        return None
+
+    async def _serve(self, key: _Key, message: Generate) -> None:
+        identity, request_id = key
+        try:
+            await self._generate(identity, message)
+        except ClientGone as error:
+            _log.info("client_gone", reason=str(error))
+        except RequestError as error:
+            await self._tell(identity, pack_error(request_id, error))
+        except Exception:  # noqa: BLE001 - the client is told, the log knows why
+            _log.exception("request_failed", request_id=request_id)
+            failed = RequestError("the gateway failed", code="internal_error")
+            await self._tell(identity, pack_error(request_id, failed))
+
+    async def _generate(self, identity: bytes, message: Generate) -> None:
+        if message.model is not None:
+            self._generator.check_model(message.model)
+        async with await self._generator.start(message.to_request()) as generation:
+            async for event in generation:
+                await self._router.send(identity, pack_event(message.id, event))
+
+    async def _tell(self, identity: bytes, frame: bytes) -> None:
+        with contextlib.suppress(ClientGone):
+            await self._router.send(identity, frame)
+
+    async def _cancel(self, identity: bytes, message: Cancel) -> None:
+        known = self._drop((identity, message.id))
+        error = RequestError("the request was cancelled", code="cancelled") if known else _unknown(message.id)
+        await self._router.try_send(identity, pack_error(message.id, error))
+
+    async def _pong(self, identity: bytes, message: Ping) -> None:
+        for request_id in message.ids:
+            if (identity, request_id) not in self._requests:
+                await self._router.try_send(identity, pack_error(request_id, _unknown(request_id)))
+        pong = pack_pong(model=self._generator.model_name, ready=self._generator.is_ready)
+        await self._router.try_send(identity, pong)
+
+    async def _look_after_clients(self) -> None:
+        """Drop the requests of clients that are silent or unreachable; forget clients without requests."""
+        pong = pack_pong(model=self._generator.model_name, ready=True)
+        while True:
+            await asyncio.sleep(min(_LOOK_EVERY_S, self._client_timeout_s / 4))
+            silent_since = asyncio.get_running_loop().time() - self._client_timeout_s
+            busy = {identity for identity, _ in self._requests}
+            self._heard = {identity: heard for identity, heard in self._heard.items() if identity in busy}
+            for identity in busy:
+                if self._heard.get(identity, 0.0) < silent_since:
+                    _log.info("client_silent", client=identity.hex())
+                    self._drop_client(identity)
+                    continue
+                try:
+                    await self._router.try_send(identity, pong)
+                except ClientGone:
+                    self._drop_client(identity)
+
+    def _drop_client(self, identity: bytes) -> None:
+        for key in [key for key in self._requests if key[0] == identity]:
+            self._drop(key)
+
+    def _drop(self, key: _Key) -> bool:
+        """End a request without a word; tell whether it was active."""
+        task = self._requests.pop(key, None)
+        if task is None:
+            return False
+        task.cancel()
+        return True
+
+    def _forget(self, key: _Key, task: asyncio.Task[None]) -> None:
+        if self._requests.get(key) is task:
+            del self._requests[key]
+
+
+def _unknown(request_id: str) -> RequestError:
+    return RequestError(f"no request {request_id!r} is active", code="request_not_found", param="id")
+
+
+def _shutting_down() -> RequestError:
+    return Unavailable(
+        "the gateway is shutting down; send the request to another one", code="server_shutting_down"
+    )
+
+
+async def serve_zmq(
+    *,
+    backend: Backend,
+    text: TextModel,
+    settings: GatewaySettings,
+    model_name: str,
+    host: str,
+    port: int,
+    client_timeout_s: float = CLIENT_TIMEOUT_S,
+) -> ZmqServer:
+    """Start to serve.
+
+    Args:
+        backend: the pipeline.
+        text: the model's tokenizer and chat template.
+        settings: defaults and limits of requests.
+        model_name: what clients call the model.
+        host: address to bind.
+        port: 0 picks a free one.
+        client_timeout_s: a client that was silent for this long loses its requests.
+
+    Raises:
+        SettingsError: the address cannot be bound.
+    """
+    generator = Generator(
+        backend=backend, text=text, settings=settings, model_name=model_name, protocol="zmq"
+    )
+    return ZmqServer(Router(host, port), generator, client_timeout_s=client_timeout_s)
