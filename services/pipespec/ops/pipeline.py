@@ -166,13 +166,21 @@ def load_pipeline(path: Path) -> Pipeline:
     Raises:
         SettingsError: the file cannot be read, is not YAML, or a key is unknown or out of range.
     """
+    return parse_pipeline(read_document(path), source=str(path))
+
+
+def read_document(path: Path) -> Any:
+    """Read a YAML file, unchecked.
+
+    Raises:
+        SettingsError: the file cannot be read or is not YAML.
+    """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"cannot read the pipeline file {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not valid YAML: {error}") from error
-    return parse_pipeline(document, source=str(path))
 
 
 def parse_pipeline(document: Any, *, source: str) -> Pipeline:

@@ -1,0 +1,8 @@
+"""Placeholder until the client library lands."""
+
+import click
+
+
+@click.command()
+def demo() -> None:
+    """demo."""

@@ -1,0 +1,1 @@
+"""A whole pipeline on this machine: its default, its ports, its run folder, its processes."""
