@@ -54,6 +54,7 @@ class ZmqServer:
         self._generator = generator
         self._client_timeout_s = client_timeout_s
         self._requests: dict[_Key, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # also those that are closing
         self._heard: dict[bytes, float] = {}
         self._draining = False
         self._loops = [
@@ -64,15 +65,14 @@ class ZmqServer:
     async def stop(self, *, grace_s: float = 10.0) -> None:
         """Refuse new requests, let running ones finish for ``grace_s``, end the others with an error, close."""
         self._draining = True
-        running = list(self._requests.values())
-        if running:
-            await asyncio.wait(running, timeout=grace_s)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_s)
         left = list(self._requests)
         for key in left:
             self._drop(key)
             with contextlib.suppress(ClientGone):
                 await self._router.try_send(key[0], pack_error(key[1], _shutting_down()))
-        tasks = [*self._loops, *running]
+        tasks = [*self._loops, *self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -103,7 +103,7 @@ class ZmqServer:
             case Cancel():
                 await self._cancel(identity, message)
             case Ping():
-                await self._pong(identity, message)
+                await self._answer_ping(identity, message)
 
     async def _start(self, identity: bytes, message: Generate) -> None:
         key = (identity, message.id)
@@ -113,6 +113,7 @@ class ZmqServer:
             return
         task = asyncio.create_task(self._serve(key, message), name=f"zmq-request-{message.id}")
         self._requests[key] = task
+        self._tasks.add(task)
         task.add_done_callback(lambda done: self._forget(key, done))
 
     def _refusal(self, key: _Key) -> RequestError | None:
@@ -155,16 +156,17 @@ class ZmqServer:
         error = RequestError("the request was cancelled", code="cancelled") if known else _unknown(message.id)
         await self._router.try_send(identity, pack_error(message.id, error))
 
-    async def _pong(self, identity: bytes, message: Ping) -> None:
+    async def _answer_ping(self, identity: bytes, message: Ping) -> None:
         for request_id in message.ids:
             if (identity, request_id) not in self._requests:
                 await self._router.try_send(identity, pack_error(request_id, _unknown(request_id)))
-        pong = pack_pong(model=self._generator.model_name, ready=self._generator.is_ready)
-        await self._router.try_send(identity, pong)
+        await self._router.try_send(identity, self._pong_frame())
+
+    def _pong_frame(self) -> bytes:
+        return pack_pong(model=self._generator.model_name, ready=self._generator.is_ready)
 
     async def _look_after_clients(self) -> None:
         """Drop the requests of clients that are silent or unreachable; forget clients without requests."""
-        pong = pack_pong(model=self._generator.model_name, ready=True)
         while True:
             await asyncio.sleep(min(_LOOK_EVERY_S, self._client_timeout_s / 4))
             silent_since = asyncio.get_running_loop().time() - self._client_timeout_s
@@ -176,7 +178,7 @@ class ZmqServer:
                     self._drop_client(identity)
                     continue
                 try:
-                    await self._router.try_send(identity, pong)
+                    await self._router.try_send(identity, self._pong_frame())
                 except ClientGone:
                     self._drop_client(identity)
 
@@ -193,6 +195,7 @@ class ZmqServer:
         return True
 
     def _forget(self, key: _Key, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         if self._requests.get(key) is task:
             del self._requests[key]
 

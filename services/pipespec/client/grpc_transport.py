@@ -1,0 +1,129 @@
+"""Requests over gRPC: ``pipespec.v1.Generation``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import fields
+from functools import cached_property
+from typing import Any
+
+import grpc
+
+from pipespec.client.completion import Chunk, Finished, StageReport, Usage
+from pipespec.client.errors import typed_error, unreachable
+from pipespec.client.request import Request
+from pipespec.ops.errors import RequestError
+from pipespec.v1 import pipespec_pb2 as pb
+from pipespec.v1 import pipespec_pb2_grpc
+
+_MAX_MESSAGE = 4 * 1024 * 1024
+_OPTIONS = (
+    ("grpc.max_send_message_length", _MAX_MESSAGE),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE),
+    ("grpc.keepalive_time_ms", 60_000),
+)
+_KINDS = {
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "overloaded",
+    grpc.StatusCode.UNAVAILABLE: "unavailable",
+}
+_FINISH = {pb.FINISH_REASON_STOP: "stop", pb.FINISH_REASON_LENGTH: "length"}
+
+
+class GrpcTransport:
+    """A channel.
+
+    Args:
+        address: ``host:port``.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    @cached_property
+    def _channel(self) -> grpc.aio.Channel:
+        # Binds to the running event loop, so not before there is one.
+        return grpc.aio.insecure_channel(self._address, options=_OPTIONS)
+
+    @cached_property
+    def _stub(self) -> Any:
+        return pipespec_pb2_grpc.GenerationStub(self._channel)
+
+    async def events(self, request: Request) -> AsyncGenerator[Chunk | Finished]:
+        """See ``Transport``."""
+        call = self._stub.Generate(_message(request), timeout=request.timeout_s)
+        try:
+            async for response in call:
+                yield _event(response)
+        except grpc.aio.AioRpcError as error:
+            raise self._typed(error) from error
+        finally:
+            call.cancel()
+
+    async def cancel(self, request_id: str) -> None:
+        """See ``Transport``. Reaches requests of other connections too."""
+        try:
+            await self._stub.Cancel(pb.CancelRequest(request_id=request_id))
+        except grpc.aio.AioRpcError as error:
+            raise self._typed(error) from error
+
+    async def close(self) -> None:
+        """See ``Transport``."""
+        if "_channel" in self.__dict__:
+            await self._channel.close(None)
+
+    def _typed(self, error: grpc.aio.AioRpcError) -> RequestError:
+        status, message = error.code(), error.details() or ""
+        metadata: Any = error.trailing_metadata() or ()  # pairs; the stubs do not know
+        trailers = {key: str(value) for key, value in metadata}
+        code = trailers.get("pipespec-code")
+        if status is grpc.StatusCode.UNAVAILABLE and code is None:
+            return unreachable(self._address, message)
+        retry_after_ms = trailers.get("pipespec-retry-after-ms")
+        return typed_error(
+            "lost" if code == "session_lost" else _KINDS.get(status, "invalid"),
+            message,
+            code=code or status.name.lower(),
+            param=trailers.get("pipespec-param"),
+            retry_after_s=None if retry_after_ms is None else int(retry_after_ms) / 1000,
+        )
+
+
+def _message(request: Request) -> pb.GenerateRequest:
+    prompt: dict[str, Any] = {}
+    if request.text is not None:
+        prompt["text"] = request.text
+    elif request.token_ids is not None:
+        prompt["token_ids"] = {"ids": request.token_ids}
+    elif request.messages is not None:
+        prompt["chat"] = {
+            "messages": [{"role": role, "content": content} for role, content in request.messages]
+        }
+    try:
+        return pb.GenerateRequest(
+            **prompt,
+            request_id=request.request_id,
+            model=request.model or "",
+            max_tokens=request.max_tokens,
+            sampling=pb.Sampling(**request.sampling),
+            stop=request.stop,
+            speculate=request.speculate,
+            ignore_eos=request.ignore_eos,
+            include_stats=request.include_stats,
+        )
+    except (TypeError, ValueError) as error:
+        raise RequestError(
+            f"a value is of the wrong type or out of range: {error}", code="invalid_value"
+        ) from error
+
+
+def _event(response: pb.GenerateResponse) -> Chunk | Finished:
+    if response.WhichOneof("event") == "delta":
+        delta = response.delta
+        return Chunk(delta.text, tuple(delta.token_ids), delta.start)
+    completed = response.completed
+    names = [field.name for field in fields(StageReport)]
+    return Finished(
+        _FINISH.get(completed.finish_reason, "unknown"),
+        Usage(completed.usage.prompt_tokens, completed.usage.completion_tokens),
+        tuple(StageReport(**{name: getattr(stage, name) for name in names}) for stage in completed.stages),
+    )

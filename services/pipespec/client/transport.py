@@ -1,0 +1,56 @@
+"""The seam below the clients: how a request travels. Chosen by the scheme of a URL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from pipespec.client.completion import Chunk, Finished
+from pipespec.client.request import Request
+from pipespec.ops.errors import SettingsError
+
+
+class Transport(Protocol):
+    """One connection to a gateway, used from one event loop."""
+
+    def events(self, request: Request) -> AsyncGenerator[Chunk | Finished]:
+        """Chunks, then ``Finished``. Closing the iterator early cancels the request.
+
+        Raises:
+            RequestError: the request failed; ``Overloaded``, ``Unavailable`` and ``SessionLost`` may be retried.
+        """
+
+    async def cancel(self, request_id: str) -> None:
+        """End an active request; its iterator raises the error ``cancelled``.
+
+        Raises:
+            RequestError: ``request_not_found``.
+        """
+
+    async def close(self) -> None:
+        """Cancel everything and disconnect."""
+
+
+def connect(url: str) -> Transport:
+    """A transport to ``grpc://host:port``, ``zmq://host:port`` or ``tcp://host:port``. Connects when first used.
+
+    Raises:
+        SettingsError: the URL is of none of these forms.
+    """
+    parts = urlsplit(url)
+    try:
+        is_address = bool(parts.hostname and parts.port) and not (parts.path or parts.query or parts.username)
+    except ValueError:
+        is_address = False
+    if parts.scheme in ("zmq", "tcp") and is_address:
+        from pipespec.client.zmq_transport import ZmqTransport  # noqa: PLC0415 - needs only what is used
+
+        return ZmqTransport(parts.netloc)
+    if parts.scheme == "grpc" and is_address:
+        from pipespec.client.grpc_transport import GrpcTransport  # noqa: PLC0415 - slow to import
+
+        return GrpcTransport(parts.netloc)
+    raise SettingsError(
+        f"the gateway's URL is {url!r}; expected grpc://host:port, zmq://host:port or tcp://host:port"
+    )

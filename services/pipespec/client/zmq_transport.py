@@ -1,0 +1,159 @@
+"""Requests over ZeroMQ: one DEALER socket for all requests of a client.
+
+One task receives and sorts messages by request, one pings while requests are active. Per request a queue, bounded by
+what the gateway may send for it: its ``max_tokens``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+import zmq
+import zmq.asyncio
+
+from pipespec.client.completion import Chunk, Finished
+from pipespec.client.errors import deadline_exceeded, not_active, unreachable
+from pipespec.client.request import Request
+from pipespec.client.zmq_messages import pack_cancel, pack_generate, pack_ping, unpack
+from pipespec.ops.errors import MalformedMessage, RequestError
+
+PING_S = 1.0
+SILENCE_S = 5.0
+"""A gateway that answers no ping for this long is given up."""
+_LINGER_MS = 200
+"""So that a last ``cancel`` leaves the process."""
+
+_Inbox = asyncio.Queue[Chunk | Finished | RequestError]
+
+
+class ZmqTransport:
+    """A socket; connects when first used.
+
+    Args:
+        address: ``host:port``.
+        silence_s: a gateway that is silent for this long, with requests active, is given up.
+    """
+
+    def __init__(self, address: str, *, silence_s: float = SILENCE_S) -> None:
+        self._address = address
+        self._silence_s = silence_s
+        self._context: zmq.asyncio.Context | None = None
+        self._socket: zmq.asyncio.Socket | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._inboxes: dict[str, _Inbox] = {}
+        self._heard = 0.0
+
+    async def events(self, request: Request) -> AsyncGenerator[Chunk | Finished]:
+        """See ``Transport``."""
+        if request.request_id in self._inboxes:
+            raise RequestError(
+                f"request id {request.request_id!r} is active; use another one",
+                code="request_id_active",
+                param="request_id",
+            )
+        frame = pack_generate(request)
+        loop = asyncio.get_running_loop()
+        deadline = None if request.timeout_s is None else loop.time() + request.timeout_s
+        inbox: _Inbox = asyncio.Queue()
+        if not self._inboxes:
+            self._heard = loop.time()  # silence counts from the first request on
+        self._inboxes[request.request_id] = inbox
+        ended = False
+        try:
+            await self._send(frame)
+            while not ended:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        event = await inbox.get()
+                except TimeoutError:
+                    raise deadline_exceeded(request.timeout_s) from None
+                ended = not isinstance(event, Chunk)
+                if isinstance(event, RequestError):
+                    raise event
+                yield event
+        finally:
+            del self._inboxes[request.request_id]
+            if not ended:
+                with contextlib.suppress(RequestError):
+                    await self._send(pack_cancel(request.request_id))
+
+    async def cancel(self, request_id: str) -> None:
+        """See ``Transport``. Reaches this client's own requests only."""
+        if request_id not in self._inboxes:
+            raise not_active(request_id)
+        await self._send(pack_cancel(request_id))
+
+    async def close(self) -> None:
+        """See ``Transport``."""
+        for inbox in self._inboxes.values():
+            inbox.put_nowait(RequestError("the client was closed", code="cancelled"))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        if self._socket is not None and self._context is not None:
+            # The gateway drops this client's requests when it is gone.
+            self._socket.close(linger=_LINGER_MS)
+            await asyncio.to_thread(self._context.term)
+            self._socket = self._context = None
+
+    def _connect(self) -> zmq.asyncio.Socket:
+        self._context = zmq.asyncio.Context()
+        socket = self._context.socket(zmq.DEALER)
+        options = {
+            zmq.LINGER: 0,
+            zmq.SNDHWM: 1000,
+            zmq.RCVHWM: 1000,
+            zmq.MAXMSGSIZE: 4 * 1024 * 1024,
+            zmq.RECONNECT_IVL: 50,
+            zmq.RECONNECT_IVL_MAX: 1000,
+            zmq.HEARTBEAT_IVL: 500,
+            zmq.HEARTBEAT_TIMEOUT: 1500,
+            zmq.IPV6: int("[" in self._address),
+        }
+        for option, value in options.items():
+            socket.setsockopt(option, value)
+        socket.connect(f"tcp://{self._address}")
+        self._tasks = [
+            asyncio.create_task(self._receive(socket), name="pipespec-client-receive"),
+            asyncio.create_task(self._ping(), name="pipespec-client-ping"),
+        ]
+        return socket
+
+    async def _send(self, frame: bytes) -> None:
+        if self._socket is None:
+            self._socket = self._connect()
+        try:
+            await self._socket.send(frame, flags=zmq.DONTWAIT)
+        except zmq.Again:
+            raise unreachable(self._address, "the queue of unsent messages is full") from None
+
+    async def _receive(self, socket: zmq.asyncio.Socket) -> None:
+        while True:
+            frames = await socket.recv_multipart()
+            self._heard = asyncio.get_running_loop().time()
+            try:
+                request_id, event = unpack(frames[-1])
+            except MalformedMessage as error:
+                self._fail_all(RequestError(str(error), code="malformed_message"))
+                continue
+            inbox = self._inboxes.get(request_id or "")
+            if inbox is not None and event is not None:
+                inbox.put_nowait(event)
+
+    async def _ping(self) -> None:
+        while True:
+            await asyncio.sleep(min(PING_S, self._silence_s / 4))
+            if not self._inboxes:
+                continue
+            if asyncio.get_running_loop().time() - self._heard > self._silence_s:
+                self._fail_all(unreachable(self._address, f"silent for {self._silence_s:g} s"))
+                continue
+            with contextlib.suppress(RequestError):  # a full queue shows as silence
+                await self._send(pack_ping(self._inboxes))
+
+    def _fail_all(self, error: RequestError) -> None:
+        for inbox in self._inboxes.values():
+            inbox.put_nowait(error)
