@@ -43,7 +43,7 @@ def convert_gguf(gguf: Path, out: Path, *, on_progress: Progress) -> None:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         on_progress("reading the weights", 0.4)
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:
+    except Exception as error:  # what a foreign file makes its readers raise has no common root
         raise ModelError(f"transformers cannot read {gguf.name}: {error}") from error
     config = model.config
     # The loaded model counts as quantized and refuses to be saved, though its weights are plain float32 by now.

@@ -63,6 +63,9 @@ def _with_and_without_detour(model: PreTrainedModel) -> tuple[torch.Tensor, torc
     crop(cache, _CUT)
     again = [
         model(input_ids=piece, past_key_values=cache, use_cache=True).logits[0].float()
-        for piece in (ids[:, _CUT : _CUT + 4], ids[:, _CUT + 4 :])  # in pieces: a model that looks ahead gives itself away
+        for piece in (
+            ids[:, _CUT : _CUT + 4],
+            ids[:, _CUT + 4 :],
+        )  # in pieces: a model that looks ahead gives itself away
     ]
     return whole, torch.cat(again), cache.get_seq_length()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipespec.models import hub
-from pipespec.models.cache import build_once, cache_root, converted_root
+from pipespec.models.cache import build_once, converted_root
 from pipespec.models.conversion import convert
 from pipespec.models.embedded import Progress, embedded_model, obtain
 from pipespec.models.folder import check_folder, read_json
@@ -126,7 +126,7 @@ def _converted_folder(reference: Reference) -> Path:
 def _build(reference: Reference, scratch: Path, *, on_progress: Progress) -> None:
     if reference.kind is ReferenceKind.EMBEDDED:
         name = f"{EMBEDDED_PREFIX}{reference.name}"
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=cache_root()) as downloads:
+        with tempfile.TemporaryDirectory(dir=scratch) as downloads:  # there a killed run leaves nothing
             gguf = obtain(embedded_model(reference.name), Path(downloads), on_progress=on_progress)
             convert(gguf, scratch, on_progress=on_progress)
     else:

@@ -18,12 +18,16 @@ _NOT_OURS = ("*/*",)
 def snapshot(repository: str, *, revision: str | None) -> Path | None:
     """Folder of a downloaded snapshot, or None when it is absent or incomplete. No network."""
     try:
-        from huggingface_hub import snapshot_download  # noqa: PLC0415 - an extra
+        from huggingface_hub import constants, snapshot_download  # noqa: PLC0415 - an extra
         from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise _extra_needed(repository) from error
     try:
-        folder = Path(snapshot_download(repository, revision=revision, local_files_only=True))
+        folder = Path(
+            snapshot_download(
+                repository, revision=revision, cache_dir=constants.HF_HUB_CACHE, local_files_only=True
+            )
+        )
     except LocalEntryNotFoundError:
         return None
     return None if missing_files(folder) else folder
@@ -36,14 +40,18 @@ def download(repository: str, *, revision: str | None, on_progress: Progress) ->
         ModelError: the hub refuses, is out of reach, or has no such repository or revision.
     """
     try:
-        from huggingface_hub import snapshot_download  # noqa: PLC0415 - an extra
+        from huggingface_hub import constants, snapshot_download  # noqa: PLC0415 - an extra
         from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise _extra_needed(repository) from error
     on_progress(f"downloading {repository}", 0.0)
     try:
         folder = snapshot_download(
-            repository, revision=revision, allow_patterns=list(PATTERNS), ignore_patterns=list(_NOT_OURS)
+            repository,
+            revision=revision,
+            cache_dir=constants.HF_HUB_CACHE,
+            allow_patterns=list(PATTERNS),
+            ignore_patterns=list(_NOT_OURS),
         )
     except (HfHubHTTPError, OSError, ValueError) as error:
         at = f" at revision {revision}" if revision else ""
@@ -55,12 +63,12 @@ def download(repository: str, *, revision: str | None, on_progress: Progress) ->
 def snapshots() -> list[tuple[str, Path]]:
     """Ready snapshots in the hub's cache, as (repository, folder), by name."""
     try:
-        from huggingface_hub import scan_cache_dir  # noqa: PLC0415 - an extra
+        from huggingface_hub import constants, scan_cache_dir  # noqa: PLC0415 - an extra
         from huggingface_hub.errors import CacheNotFound  # noqa: PLC0415 - an extra
     except ImportError:
         return []
     try:
-        repositories = scan_cache_dir().repos
+        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return []
     return sorted(

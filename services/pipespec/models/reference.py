@@ -60,7 +60,7 @@ def parse(text: str) -> Reference:
     path = Path(text).expanduser()
     if text.endswith(".gguf"):
         return Reference(ReferenceKind.GGUF, text, path=path)
-    if text.startswith(("./", "../", "/", "~/")) or text in {".", ".."} or path.is_dir():
+    if text.startswith(("./", "../", "/", "~/")) or (text and path.is_dir()):
         return Reference(ReferenceKind.FOLDER, text, path=path)
     if _HUB_ID.fullmatch(text) and ".." not in text:
         return Reference(ReferenceKind.HUB, text, name=text)
