@@ -27,7 +27,7 @@ from pipespec.protocol.stage_session import StageLimits
 from pipespec.protocol.timers import Timers
 from pipespec.stage.loop import StageLoop
 
-TIMERS = Timers(heartbeat_s=0.05, dead_s=2.0, stall_s=30.0, lease_s=10.0, sync_s=0.025)
+TIMERS = Timers(heartbeat_s=0.05, dead_s=20.0, stall_s=30.0, lease_s=10.0, sync_s=0.025)
 
 
 def free_port() -> int:

@@ -21,7 +21,7 @@ import zmq
 from pipespec.bus.address import publish_endpoints, subscribe_endpoints
 from pipespec.bus.queues import Inbox, Waker
 from pipespec.bus.sockets import Context, Socket, publisher, subscriber
-from pipespec.ops.errors import MalformedMessage
+from pipespec.ops.errors import InvariantBroken, MalformedMessage
 from pipespec.ops.pipeline import BrokerSettings
 from pipespec.protocol.codec import decode, encode, kind_of
 from pipespec.protocol.ids import FLEET, Incarnation, Topic
@@ -73,6 +73,7 @@ class BusLink:
         self._waker = Waker()
         self._joined = threading.Event()
         self._stop = threading.Event()
+        self._failure: Exception | None = None
         self._number = 0
         self._echoes: dict[int, float] = {}
         self._echoed_s = 0.0
@@ -107,7 +108,13 @@ class BusLink:
         return self._incoming.num_dropped
 
     def publish(self, sends: Sequence[tuple[Topic, Message]]) -> None:
-        """Queue messages to be published, in order; never blocks."""
+        """Queue messages to be published, in order; never blocks.
+
+        Raises:
+            InvariantBroken: the link's thread has failed; the process cannot go on.
+        """
+        if self._failure is not None:
+            raise InvariantBroken(f"the bus thread has failed: {self._failure!r}") from self._failure
         if sends:
             self._outgoing.extend(sends)
             self._waker.wake()
@@ -117,11 +124,12 @@ class BusLink:
         return self._incoming.take(timeout_s)
 
     def close(self) -> None:
-        """Publish what is queued, then close the sockets."""
+        """Publish what is queued, then close the sockets. The end: publish nothing afterwards."""
         self._stop.set()
         self._waker.wake()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
+        self._waker.close()
 
     # On the link's thread
 
@@ -136,11 +144,12 @@ class BusLink:
             while not self._stop.is_set():
                 self._turn(poller, pub, sub)
             self._send_queued(pub)
+        except Exception as error:  # noqa: BLE001  # handed to the process's own thread, which stops loudly
+            self._failure = error
         finally:
             sub.close(linger=0)
             pub.close()
             context.term()
-            self._waker.close()
 
     def _turn(self, poller: zmq.Poller, pub: Socket, sub: Socket) -> None:
         now = time.monotonic()

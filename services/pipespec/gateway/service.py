@@ -76,7 +76,7 @@ async def _serve(pipeline: Pipeline, replica: str, shutdown: Shutdown) -> None:
                 log.warning("bus.not_joined_yet", advice="is a broker running? it goes on trying")
             async with _edges(pipeline, backend, text):
                 log.info("gateway.ready", metrics=health.url, model=pipeline.model_name)
-                await _until(shutdown)
+                await _until(shutdown, backend)
                 await _drain(backend, shutdown)
         link.close()
 
@@ -110,10 +110,20 @@ async def _edges(pipeline: Pipeline, backend: PipelineBackend, text: TextModel) 
         await asyncio.gather(http.stop(grace_s=1), grpc.stop(grace_s=1), zmq.stop())
 
 
-async def _until(shutdown: Shutdown) -> None:
+async def _until(shutdown: Shutdown, backend: PipelineBackend) -> None:
+    """Return at the shutdown; raise what broke the pipeline, if that comes first."""
     loop, over = asyncio.get_running_loop(), asyncio.Event()
-    shutdown.call(lambda: loop.call_soon_threadsafe(over.set))
-    await over.wait()
+
+    def end() -> None:
+        loop.call_soon_threadsafe(over.set)
+
+    shutdown.call(end)
+    ended = {asyncio.create_task(over.wait()), asyncio.create_task(backend.failed())}
+    done, pending = await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    for task in done:
+        task.result()
 
 
 async def _drain(backend: PipelineBackend, shutdown: Shutdown) -> None:

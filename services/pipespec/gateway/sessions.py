@@ -108,6 +108,7 @@ class PipelineBackend:
         self._streams: WeakValueDictionary[SessionId, SessionStream] = WeakValueDictionary()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.Task[None] | None = None
+        self._failure: Exception | None = None
 
     def attach(self, link: BusLink) -> None:
         """Give it the link whose batches go to ``on_batch``."""
@@ -119,12 +120,18 @@ class PipelineBackend:
         self._timer = asyncio.create_task(self._turn_clock(), name="gateway-timer")
         return self
 
+    async def failed(self) -> None:
+        """Wait until the pipeline can no longer work, and raise why: our own broken invariant, or the bus thread's."""
+        if self._timer is not None:
+            await asyncio.shield(self._timer)
+
     async def __aexit__(self, *_: object) -> None:
         """End every session and stop the clock."""
         for session in list(self.core.sessions):
             self.end_session(session, EndReason.LOST)
         if self._timer is not None:
             self._timer.cancel()
+            await asyncio.gather(self._timer, return_exceptions=True)
 
     # For the client adapters
 
@@ -190,12 +197,17 @@ class PipelineBackend:
 
     def _receive(self, envelopes: list[Envelope]) -> None:
         now = time.monotonic()
-        for envelope in envelopes:
-            self.core.on_envelope(now, envelope)
-        self._carry_out()
+        try:
+            for envelope in envelopes:
+                self.core.on_envelope(now, envelope)
+            self._carry_out()
+        except Exception as error:  # noqa: BLE001  # raised by the clock's task, which stops the service loudly
+            self._failure = error
 
     async def _turn_clock(self) -> None:
         while True:
+            if self._failure is not None:
+                raise self._failure
             self.turned_s = time.monotonic()
             self.core.on_timer(self.turned_s)
             self._carry_out()
