@@ -1,8 +1,78 @@
-"""Placeholder until the client library lands."""
+"""``pipespec demo``: the promise of the whole thing, shown once.
+
+A chain answers, its target alone answers the same, and both are compared token by token before any speed is claimed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import click
 
+from pipespec.cli.generate import discard, write
+from pipespec.cli.local.document import read_pipeline
+from pipespec.cli.local.endpoints import grpc_url
+from pipespec.cli.local.temporary import temporary_pipeline
+from pipespec.cli.measured import Measured, measure
+from pipespec.cli.progress import stderr
+from pipespec.cli.summary import show_summary
+from pipespec.client import Client
+from pipespec.ops.errors import InvariantBroken
+
+PROMPT = """\
+Copy this Python function exactly, then copy it again with every `price` renamed to `cost`:
+
+def total_price(items, tax_rate):
+    price = 0
+    for item in items:
+        price = price + item.price * item.quantity
+    price = price + price * tax_rate
+    return round(price, 2)
+"""
+"""Its answer repeats much of it, so that drafts from the session's own text pay."""
+WARM_UP = "Say hello."
+
 
 @click.command()
-def demo() -> None:
-    """demo."""
+@click.argument("prompt", default=PROMPT)
+@click.option("--max-tokens", default=192, show_default=True, help="Tokens to generate at most.")
+@click.option("--temperature", default=0.0, show_default=True, help="0 is greedy.")
+@click.option("--seed", default=0, show_default=True, help="Of the noise, above temperature 0.")
+@click.option("--pipeline", type=click.Path(path_type=Path), help="A pipeline file instead of the default.")
+def demo(prompt: str, *, max_tokens: int, temperature: float, seed: int, pipeline: Path | None) -> None:
+    """Answer PROMPT with a chain and with its target alone, and compare."""
+    options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "include_stats": True}
+    with temporary_pipeline(read_pipeline(pipeline)) as resolved, Client(grpc_url(resolved)) as client:
+        client.generate(WARM_UP, max_tokens=8)
+        stderr.rule(f"{resolved.model_name}: the chain")
+        chain = _answer(client, prompt, options, shown=True)
+        stderr.rule("the target alone")
+        alone = _answer(client, prompt, {**options, "speculate": False}, shown=False)
+    _check_identical(chain, alone)
+    show_summary(chain, alone)
+
+
+def _answer(client: Client, prompt: str, options: dict[str, Any], *, shown: bool) -> Measured:
+    messages = [{"role": "user", "content": prompt}]
+    measured = measure(
+        lambda: client.stream(messages=messages, **options),
+        on_text=write if shown else discard,
+    )
+    if shown:
+        click.echo()
+    return measured
+
+
+def _check_identical(chain: Measured, alone: Measured) -> None:
+    """Raise what makes the demo fail loudly when the promise is broken."""
+    ours, theirs = chain.completion.token_ids, alone.completion.token_ids
+    if ours == theirs:
+        stderr.print(f"all {len(ours)} token ids are identical", style="green")
+        return
+    pairs = zip(ours, theirs, strict=False)
+    fork = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(ours), len(theirs)))
+    raise InvariantBroken(
+        f"the chain and the target alone differ from token {fork} on: "
+        f"{ours[fork : fork + 8]} and {theirs[fork : fork + 8]}; this must never happen, please report it"
+    )

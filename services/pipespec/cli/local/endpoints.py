@@ -24,8 +24,8 @@ def grpc_url(pipeline: Pipeline) -> str:
 
 
 def zmq_url(pipeline: Pipeline) -> str:
-    """Where ZeroMQ clients find the gateway."""
-    return f"tcp://{url_host(pipeline.gateway.host)}:{pipeline.gateway.zmq_port}"
+    """Where the client library finds the gateway by ZeroMQ."""
+    return f"zmq://{url_host(pipeline.gateway.host)}:{pipeline.gateway.zmq_port}"
 
 
 def show_endpoints(layout: Layout, logs: Path, *, stop: str) -> None:

@@ -86,8 +86,9 @@ class SupervisorThread:
                 self._shutdown.wait(TURN_S)
         except Exception as error:  # noqa: BLE001 - raised again in the thread that waits
             self._failure = error
-        finally:
+        try:
             self._supervisor.stop(grace_s=self._grace_s, is_forced=self._forced.is_set)
+        finally:
             self._ended.set()
 
 
