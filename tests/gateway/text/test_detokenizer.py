@@ -16,7 +16,8 @@ from pipespec.gateway.text import TextModel
 
 def byte_fallback_tokenizer() -> Tokenizer:
     """In the manner of Llama 2: words with ▁, single bytes as ``<0xE2>``."""
-    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    model = models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True)  # noqa: S106 - a token of text
+    tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
@@ -31,7 +32,7 @@ def byte_fallback_tokenizer() -> Tokenizer:
 
 
 @cache
-def model(kind: str) -> tuple[TextModel, int]:
+def text_model(kind: str) -> tuple[TextModel, int]:
     tokenizer = small_tokenizer() if kind == "byte_level" else byte_fallback_tokenizer()
     return TextModel(tokenizer), tokenizer.get_vocab_size()
 
@@ -45,7 +46,7 @@ def streamed(text: TextModel, ids: list[int]) -> list[str]:
 @settings(deadline=None, max_examples=300)
 @given(data=st.data())
 def test_pieces_of_any_ids_join_to_the_decoded_text(kind: str, data: st.DataObject) -> None:
-    text, vocab_size = model(kind)
+    text, vocab_size = text_model(kind)
     low = st.integers(0, min(40, vocab_size - 1))  # special and byte tokens, often
     ids = data.draw(st.lists(low | st.integers(0, vocab_size - 1), max_size=24))
     assert "".join(streamed(text, ids)) == text.decode(ids)
@@ -54,21 +55,21 @@ def test_pieces_of_any_ids_join_to_the_decoded_text(kind: str, data: st.DataObje
 @pytest.mark.parametrize("kind", ["byte_level", "byte_fallback"])
 @pytest.mark.parametrize("words", ["👍🏽 family 👨‍👩‍👧 ok", "naïve café", "日本語のテキスト", "plain"])
 def test_no_piece_shows_half_a_character(kind: str, words: str) -> None:
-    text, _ = model(kind)
+    text, _ = text_model(kind)
     pieces = streamed(text, text.encode(words))
     assert "".join(pieces) == words
     assert not any("\ufffd" in piece for piece in pieces)
 
 
 def test_text_is_not_held_back_without_need() -> None:
-    text, _ = model("byte_level")
+    text, _ = text_model("byte_level")
     *pieces, rest = streamed(text, text.encode("hello world"))
     assert all(pieces)
     assert rest == ""
 
 
 def test_an_unfinished_character_becomes_a_replacement_at_the_end() -> None:
-    text, _ = model("byte_level")
+    text, _ = text_model("byte_level")
     detokenizer = text.detokenizer()
     first_byte = text.encode("😀")[0]
     assert detokenizer.step(first_byte) == ""
