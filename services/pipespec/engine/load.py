@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pipespec.engine.suffix import SuffixEngine
 from pipespec.models.fetch import resolve
+from pipespec.models.identity import tokenizer_digest, weights_digest
 from pipespec.ops.errors import ModelError
 from pipespec.ops.pipeline import StageKind, StageSettings
 from pipespec.protocol.work import Engine
@@ -54,7 +55,7 @@ def load_engine(settings: StageSettings, *, context_limit: int | None = None) ->
 
 def _load_transformers(settings: StageSettings, *, context_limit: int | None) -> LoadedEngine:
     # Imported here, so that a suffix stage starts without torch: in a fraction of the time and memory.
-    from pipespec.engine import checkpoint, identity, plain, probe  # noqa: PLC0415
+    from pipespec.engine import checkpoint, plain, probe  # noqa: PLC0415
 
     folder = resolve(settings.model or "", settings.revision)
     checkpoint.set_threads(settings.threads)
@@ -67,6 +68,6 @@ def _load_transformers(settings: StageSettings, *, context_limit: int | None) ->
     return LoadedEngine(
         engine=plain.PlainEngine(model, context_len=context_len, max_chunk=settings.prefill_chunk),
         model=settings.model or "",
-        weights=identity.weights_digest(folder, dtype=dtype),
-        tokenizer=identity.tokenizer_digest(folder),
+        weights=weights_digest(folder, dtype=dtype),
+        tokenizer=tokenizer_digest(folder),
     )

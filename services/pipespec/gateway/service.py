@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from pipespec.bus.link import BusLink
-from pipespec.engine.identity import tokenizer_digest
+from pipespec.models.identity import tokenizer_digest
 from pipespec.gateway.grpc import serve_grpc
 from pipespec.gateway.metrics import GatewayMetrics
 from pipespec.gateway.openai import create_app, serve_http

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from engine.tiny import save_tiny_model
-from pipespec.engine.identity import tokenizer_digest, weights_digest
+from pipespec.models.identity import tokenizer_digest, weights_digest
 from pipespec.ops.errors import ModelError
 
 
