@@ -124,7 +124,7 @@ async def test_a_bad_value_is_refused_by_its_name(
         ("chat_template_kwargs", {"tokenize": False}),
         ("trust_remote_code", True),
         ("max_completion_tokens", 5),
-        ("temperatur", 0.5),
+        ("temperature_", 0.5),
     ],
 )
 async def test_an_unsupported_parameter_is_refused_not_ignored(

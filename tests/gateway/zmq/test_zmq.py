@@ -273,21 +273,6 @@ async def test_a_client_that_falls_silent_loses_its_session_and_one_that_pings_k
     await server.stop(grace_s=0)
 
 
-async def test_a_client_that_does_not_read_holds_up_no_other(
-    server: ZmqServer, dealer: Dealer, backend: ScriptedBackend
-) -> None:
-    deaf = Dealer(server.port)
-    deaf.socket.setsockopt(zmq.RCVHWM, 1)
-    backend.context_len = 100_000
-    backend.scripts.append([(5,)] * 50_000)
-    await deaf.say("generate", id="a", text="x", max_tokens=50_000)
-    await backend.session(0)
-    await dealer.say("generate", id="a", text="hello")
-    assert (await dealer.hear_all())[-1]["type"] == "done"
-    deaf.close()
-    await asyncio.wait_for(backend.opened[0].closed.wait(), 10)
-
-
 async def test_stopping_lets_running_requests_finish_and_refuses_new_ones(
     backend: ScriptedBackend, text: TextModel, settings: GatewaySettings
 ) -> None:
