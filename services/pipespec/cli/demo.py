@@ -21,17 +21,17 @@ from pipespec.client import Client
 from pipespec.ops.errors import InvariantBroken
 
 PROMPT = """\
-Copy this Python function exactly, then copy it again with every `price` renamed to `cost`:
+Repeat the following diary, then continue it with two more days:
 
-def total_price(items, tax_rate):
-    price = 0
-    for item in items:
-        price = price + item.price * item.quantity
-    price = price + price * tax_rate
-    return round(price, 2)
+Day 1: We walked from the harbour to the old town.
+Day 2: We took the train to the mountains and walked to the lake.
+Day 3: It rained all day, so we read books in the hut.
+Day 4: We climbed to the summit and saw the sea.
+Day 5: We took the train back to the harbour.
 """
 """Its answer repeats much of it, so that drafts from the session's own text pay."""
-WARM_UP = "Say hello."
+WARM_UP_TOKENS = 4
+"""The first request pays for what is set up lazily; it is not measured."""
 
 
 @click.command()
@@ -44,7 +44,7 @@ def demo(prompt: str, *, max_tokens: int, temperature: float, seed: int, pipelin
     """Answer PROMPT with a chain and with its target alone, and compare."""
     options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "include_stats": True}
     with temporary_pipeline(read_pipeline(pipeline)) as resolved, Client(grpc_url(resolved)) as client:
-        client.generate(WARM_UP, max_tokens=8)
+        _answer(client, prompt, {**options, "max_tokens": WARM_UP_TOKENS}, shown=False)
         stderr.rule(f"{resolved.model_name}: the chain")
         chain = _answer(client, prompt, options, shown=True)
         stderr.rule("the target alone")

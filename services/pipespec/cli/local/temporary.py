@@ -35,7 +35,9 @@ def temporary_pipeline(pipeline: Pipeline) -> Iterator[Pipeline]:
         folder.write(layout, ready=False)
         specs = process_specs(layout, file=folder.pipeline_file, logs=folder.logs)
         supervisor = Supervisor(
-            specs, policy=RestartPolicy(), on_note=lambda note: stderr.print(note, markup=False)
+            specs,
+            policy=RestartPolicy(),
+            on_note=lambda note: stderr.print(note, markup=False, soft_wrap=True),
         )
         with supervised(supervisor, grace_s=GRACE_S) as thread:
             with waiting_line("starting a temporary pipeline") as on_waiting:

