@@ -69,11 +69,8 @@ class Running:
 
     def processes(self) -> list[psutil.Process]:
         """Every process that serves this pipeline."""
-        found = []
-        for process in psutil.process_iter(["cmdline"]):
-            if str(self.folder) in " ".join(process.info["cmdline"] or []):
-                found.append(process)
-        return found
+        everyone = psutil.process_iter(["cmdline"])
+        return [p for p in everyone if str(self.folder) in " ".join(p.info["cmdline"] or [])]
 
     def stage(self, rank: int) -> psutil.Process:
         """The process of a stage's only replica."""
