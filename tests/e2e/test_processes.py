@@ -172,7 +172,8 @@ def test_grpc_by_generated_stubs(running: Running) -> None:
     address = running.url("grpc").removeprefix("grpc://")
     with grpc.insecure_channel(address) as channel:
         stub = pipespec_pb2_grpc.GenerationStub(channel)
-        request = pipespec_pb2.GenerateRequest(text=PROMPTS[1], max_tokens=20)
+        greedy = pipespec_pb2.Sampling(temperature=0)
+        request = pipespec_pb2.GenerateRequest(text=PROMPTS[1], max_tokens=20, sampling=greedy)
         ids: list[int] = []
         for response in stub.Generate(request, timeout=60):
             ids += response.delta.token_ids
