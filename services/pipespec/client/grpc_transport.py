@@ -80,7 +80,7 @@ class GrpcTransport:
             return unreachable(self._address, message)
         retry_after_ms = trailers.get("pipespec-retry-after-ms")
         return typed_error(
-            "lost" if code == "session_lost" else _KINDS.get(status, "invalid"),
+            "lost" if code and code.startswith("session_") else _KINDS.get(status, "invalid"),
             message,
             code=code or status.name.lower(),
             param=trailers.get("pipespec-param"),

@@ -11,6 +11,7 @@ import pytest
 from google.protobuf import descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from structlog.testing import capture_logs
 
 from gateway.scripted_backend import STATS, ScriptedBackend
 from pipespec.gateway.grpc import GrpcServer, serve_grpc
@@ -190,8 +191,10 @@ async def test_a_lost_session_ends_the_stream_without_completed(stub: Any, backe
 
 async def test_a_bug_of_ours_is_internal_without_details(stub: Any, backend: ScriptedBackend) -> None:
     backend.default = [RuntimeError("secret")]
-    call = stub.Generate(pb.GenerateRequest(text="x"))
-    status, _ = await error_of(call)
+    with capture_logs() as logs:
+        call = stub.Generate(pb.GenerateRequest(text="x"))
+        status, _ = await error_of(call)
+    assert [entry["event"] for entry in logs] == ["call_failed"]
     assert status is grpc.StatusCode.INTERNAL
     assert "secret" not in await call.details()
 
@@ -322,6 +325,18 @@ async def test_stopping_lets_running_calls_finish(
         _, completed = await collect(events)
         await stopping
     assert completed.finish_reason == pb.FINISH_REASON_STOP
+
+
+async def test_calls_left_at_the_end_of_the_grace_get_an_error(
+    server: GrpcServer, stub: Any, backend: ScriptedBackend
+) -> None:
+    backend.default = [(5,), asyncio.Event()]
+    events = aiter(stub.Generate(pb.GenerateRequest(text="x")))
+    await anext(events)
+    stopping = asyncio.create_task(server.stop(grace_s=0))
+    status, trailers = await error_of(events)
+    assert (status, trailers["pipespec-code"]) == (grpc.StatusCode.UNAVAILABLE, "server_shutting_down")
+    await stopping
 
 
 async def test_a_port_in_use_is_a_settings_error(

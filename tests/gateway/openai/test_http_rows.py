@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.scripted_backend import ScriptedBackend
 from pipespec.gateway.openai import create_app, serve_http
@@ -292,7 +293,9 @@ async def test_a_bug_of_ours_inside_a_stream_is_told_without_details(
     http: httpx.AsyncClient, backend: ScriptedBackend
 ) -> None:
     backend.default = [(5,), RuntimeError("secret")]
-    response = await post(http, {**ASK, "stream": True})
+    with capture_logs() as logs:
+        response = await post(http, {**ASK, "stream": True})
+    assert [entry["event"] for entry in logs] == ["stream_failed"]
     assert '"code":"internal_error"' in response.text
     assert "secret" not in response.text
     assert "[DONE]" not in response.text
@@ -385,9 +388,31 @@ async def test_stopping_lets_running_streams_finish(
     await stopping
 
 
-async def test_a_port_in_use_is_a_settings_error(http_url: str) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        raise NotImplementedError
+async def test_streams_left_at_the_end_of_the_grace_get_an_error_event(
+    backend: ScriptedBackend, text: TextModel, settings: GatewaySettings
+) -> None:
+    backend.default = [(5,), asyncio.Event()]
+    app = create_app(backend=backend, text=text, settings=settings, model_name="small")
+    server = await serve_http(app, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.port}/v1/completions"
+    async with (
+        httpx.AsyncClient() as http,
+        http.stream("POST", url, json={**ASK, "stream": True}) as response,
+    ):
+        lines = response.aiter_lines()
+        await anext(lines)
+        stopping = asyncio.create_task(server.stop(grace_s=0))
+        rest = "\n".join([line async for line in lines])
+    assert "event: error" in rest
+    assert "server_shutting_down" in rest
+    assert "[DONE]" not in rest
+    await stopping
+    assert backend.opened[0].end is EndReason.CANCELLED
 
+
+async def test_a_port_in_use_is_a_settings_error(
+    http_url: str, backend: ScriptedBackend, text: TextModel, settings: GatewaySettings
+) -> None:
+    app = create_app(backend=backend, text=text, settings=settings, model_name="small")
     with pytest.raises(SettingsError, match="cannot serve HTTP"):
         await serve_http(app, "127.0.0.1", urlsplit(http_url).port or 0)

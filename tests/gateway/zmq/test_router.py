@@ -59,6 +59,7 @@ async def test_a_full_queue_is_told_and_holds_up_no_other_client(
     identity, _ = await router.receive()
     await router.send(identity, b"answer")
     assert await asyncio.wait_for(other.recv(), 10) == b"answer"
+    other.close()
 
 
 async def test_a_message_waits_for_room(router: Router, deaf: zmq.asyncio.Socket) -> None:

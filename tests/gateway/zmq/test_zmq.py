@@ -10,6 +10,7 @@ import msgpack
 import pytest
 import zmq
 import zmq.asyncio
+from structlog.testing import capture_logs
 
 from gateway.scripted_backend import STATS, ScriptedBackend
 from pipespec.gateway.text import TextModel
@@ -227,8 +228,10 @@ async def test_refusals_say_their_kind(dealer: Dealer, backend: ScriptedBackend)
 
 async def test_a_bug_of_ours_is_told_without_details(dealer: Dealer, backend: ScriptedBackend) -> None:
     backend.default = [RuntimeError("secret")]
-    await dealer.say("generate", id="a", text="x")
-    error = await dealer.hear()
+    with capture_logs() as logs:
+        await dealer.say("generate", id="a", text="x")
+        error = await dealer.hear()
+    assert [entry["event"] for entry in logs] == ["request_failed"]
     assert (error["code"], error["kind"]) == ("internal_error", "failed")
     assert "secret" not in error["message"]
 

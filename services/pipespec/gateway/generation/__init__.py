@@ -1,5 +1,6 @@
 """What all client protocols share: a request, its check against the model, its events, its end."""
 
+from pipespec.gateway.generation.choice import shutting_down
 from pipespec.gateway.generation.events import Delta, Done, Event, FinishReason, Usage
 from pipespec.gateway.generation.generation import Generation
 from pipespec.gateway.generation.generator import Generator
@@ -26,4 +27,5 @@ __all__ = [
     "TokenPrompt",
     "Usage",
     "new_request_id",
+    "shutting_down",
 ]

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from pipespec.gateway.backend import Tokens, TokenStream
 from pipespec.gateway.generation.events import Delta, Done, Event, FinishReason, Usage
 from pipespec.gateway.text import Detokenizer, StopStrings
-from pipespec.ops.errors import RequestError, SessionLost
+from pipespec.ops.errors import RequestError, SessionLost, Unavailable
 from pipespec.protocol.ids import Position
 from pipespec.protocol.messages import EndReason
 
@@ -99,8 +99,15 @@ def _finish_reason(end: EndReason | None) -> FinishReason:
 
 
 def cancelled() -> RequestError:
-    """The request was cancelled, by its client or because the gateway is shutting down."""
+    """Someone asked for the end of the request."""
     return RequestError("the request was cancelled before its last token", code="cancelled")
+
+
+def shutting_down() -> Unavailable:
+    """The request, or what is left of it, cannot be served by this gateway any more."""
+    return Unavailable(
+        "the gateway is shutting down; send the request to another one", code="server_shutting_down"
+    )
 
 
 def deadline_exceeded() -> RequestError:

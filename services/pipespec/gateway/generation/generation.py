@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from pipespec.gateway.generation.choice import Choice, cancelled, deadline_exceeded
+from pipespec.gateway.generation.choice import Choice, deadline_exceeded
 from pipespec.gateway.generation.events import Delta, Event
 from pipespec.gateway.generation.record import RequestRecord
 from pipespec.ops.errors import RequestError
@@ -28,7 +28,7 @@ class Generation:
     Args:
         choices: open.
         deadline: of the event loop's clock, in seconds.
-        interrupt: ends the iteration with the error ``cancelled`` as soon as it has a result.
+        interrupt: ends the iteration as soon as it has a result, with that error.
         record: told of tokens and of the end.
         on_close: called once, when everything is closed.
     """
@@ -38,7 +38,7 @@ class Generation:
         choices: Sequence[Choice],
         *,
         deadline: float,
-        interrupt: asyncio.Future[None],
+        interrupt: asyncio.Future[RequestError],
         record: RequestRecord,
         on_close: Callable[[], None],
     ) -> None:
@@ -125,7 +125,7 @@ class Generation:
         awaited: set[asyncio.Future[Any]] = {*self._pulls, self._interrupt}
         done, _ = await asyncio.wait(awaited, timeout=max(0.0, left), return_when=asyncio.FIRST_COMPLETED)
         if self._interrupt.done():
-            raise cancelled()
+            raise self._interrupt.result()
         if not done:
             raise deadline_exceeded()
         self._ready.extend(pull for pull in self._pulls if pull in done)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pipespec.gateway.backend import Backend, TokenStream
 from pipespec.gateway.generation.admission import Admission, Plan
-from pipespec.gateway.generation.choice import Choice, deadline_exceeded
+from pipespec.gateway.generation.choice import Choice, cancelled, deadline_exceeded
 from pipespec.gateway.generation.generation import Generation
 from pipespec.gateway.generation.record import RequestRecord
 from pipespec.gateway.generation.request import GenerationRequest
@@ -42,7 +42,7 @@ class Generator:
         self._admission = Admission(
             backend=backend, text=text, default_max_tokens=settings.default_max_tokens
         )
-        self._active: dict[str, asyncio.Future[None]] = {}
+        self._active: dict[str, asyncio.Future[RequestError]] = {}
 
     @property
     def is_ready(self) -> bool:
@@ -86,8 +86,14 @@ class Generator:
         if interrupt is None:
             return False
         if not interrupt.done():
-            interrupt.set_result(None)
+            interrupt.set_result(cancelled())
         return True
+
+    def interrupt_all(self, error: RequestError) -> None:
+        """End every active request with ``error``."""
+        for interrupt in self._active.values():
+            if not interrupt.done():
+                interrupt.set_result(error)
 
     async def _start(self, request: GenerationRequest, record: RequestRecord) -> Generation:
         if request.request_id in self._active:
@@ -97,7 +103,7 @@ class Generator:
                 param="request_id",
             )
         loop = asyncio.get_running_loop()
-        interrupt: asyncio.Future[None] = loop.create_future()
+        interrupt: asyncio.Future[RequestError] = loop.create_future()
         deadline = loop.time() + min(request.timeout_s or self._timeout_s, self._timeout_s)
         self._active[request.request_id] = interrupt
         try:

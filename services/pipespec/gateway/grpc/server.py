@@ -10,7 +10,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from pipespec.gateway.backend import Backend
-from pipespec.gateway.generation import Generator
+from pipespec.gateway.generation import Generator, shutting_down
 from pipespec.gateway.grpc.health import HealthServicer, follow_readiness, new_servicer, set_status
 from pipespec.gateway.grpc.service import GenerationService
 from pipespec.gateway.text import TextModel
@@ -25,6 +25,8 @@ MAX_MESSAGE = 4 * 1024 * 1024
 """Bytes, either way."""
 MAX_CALLS = 1024
 MAX_STREAMS_PER_CONNECTION = 100
+_FLUSH_S = 1.0
+"""Seconds for the errors of calls that are cut at the end of the grace."""
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", MAX_MESSAGE),
@@ -53,6 +55,7 @@ class GrpcServer:
     ) -> None:
         self.port = port
         self._server = server
+        self._generator = generator
         self._servicer = servicer
         self._health = asyncio.create_task(
             follow_readiness(servicer, is_ready=lambda: generator.is_ready, services=HEALTH_SERVICES),
@@ -60,12 +63,15 @@ class GrpcServer:
         )
 
     async def stop(self, *, grace_s: float = 10.0) -> None:
-        """Say that it is not serving, take no more calls, let running ones finish for ``grace_s``."""
+        """Say that it is not serving, take no more calls, end those that run longer than ``grace_s`` with an error."""
         self._health.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._health
         await set_status(self._servicer, ready=False, services=HEALTH_SERVICES)
-        await self._server.stop(grace_s)
+        stopping = asyncio.create_task(self._server.stop(grace_s + _FLUSH_S))
+        await asyncio.wait({stopping}, timeout=grace_s)
+        self._generator.interrupt_all(shutting_down())
+        await stopping
 
 
 async def serve_grpc(

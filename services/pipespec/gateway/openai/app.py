@@ -47,6 +47,7 @@ def create_app(
         backend=backend, text=text, settings=settings, model_name=model_name, protocol="openai"
     )
     app = FastAPI(title="PipeSpec", openapi_url=None)
+    app.state.generator = generator  # for the server, which ends what runs too long at its own end
     _add_models(app, generator)
     _add_generation(app, generator, keep_alive_s=keep_alive_s)
     _add_health(app, generator)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
-from starlette.types import ASGIApp
+from fastapi import FastAPI
 
+from pipespec.gateway.generation import shutting_down
 from pipespec.ops.errors import SettingsError
 
 MAX_CONNECTIONS = 1024
 IDLE_TIMEOUT_S = 75
+_FLUSH_S = 1
+"""Seconds for the errors of requests that are cut at the end of the grace; then they are cancelled."""
 
 
 class HttpServer:
@@ -23,9 +27,12 @@ class HttpServer:
         port: the bound one, also when 0 was asked for.
     """
 
-    def __init__(self, server: _Uvicorn, listener: socket.socket) -> None:
+    def __init__(
+        self, server: _Uvicorn, listener: socket.socket, *, on_grace_over: Callable[[], None]
+    ) -> None:
         self.port: int = listener.getsockname()[1]
         self._server = server
+        self._on_grace_over = on_grace_over
         self._task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
 
     async def started(self) -> None:
@@ -37,9 +44,11 @@ class HttpServer:
             self._task.result()
 
     async def stop(self, *, grace_s: float = 10.0) -> None:
-        """Stop listening, let running requests finish for ``grace_s``, then cancel them."""
-        self._server.config.timeout_graceful_shutdown = max(1, round(grace_s)) if grace_s else 0
+        """Stop listening, let running requests finish for ``grace_s``, end the others with an error."""
+        self._server.config.timeout_graceful_shutdown = math.ceil(grace_s) + _FLUSH_S
         self._server.should_exit = True
+        await asyncio.wait({self._task}, timeout=grace_s)
+        self._on_grace_over()
         await self._task
 
 
@@ -58,8 +67,8 @@ class _Uvicorn(uvicorn.Server):
         self.ready.set()
 
 
-async def serve_http(app: ASGIApp, host: str, port: int) -> HttpServer:
-    """Start to serve; returns when requests are accepted.
+async def serve_http(app: FastAPI, host: str, port: int) -> HttpServer:
+    """Start to serve an application of ``create_app``; returns when requests are accepted.
 
     Raises:
         SettingsError: the address cannot be bound.
@@ -75,7 +84,11 @@ async def serve_http(app: ASGIApp, host: str, port: int) -> HttpServer:
         limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=IDLE_TIMEOUT_S,
     )
-    server = HttpServer(_Uvicorn(config), _listen(host, port))
+    server = HttpServer(
+        _Uvicorn(config),
+        _listen(host, port),
+        on_grace_over=lambda: app.state.generator.interrupt_all(shutting_down()),
+    )
     await server.started()
     return server
 

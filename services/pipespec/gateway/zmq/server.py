@@ -9,7 +9,7 @@ import structlog
 from prometheus_client import Counter
 
 from pipespec.gateway.backend import Backend
-from pipespec.gateway.generation import Generator
+from pipespec.gateway.generation import Generator, shutting_down
 from pipespec.gateway.text import TextModel
 from pipespec.gateway.zmq.messages import (
     BadMessage,
@@ -22,7 +22,7 @@ from pipespec.gateway.zmq.messages import (
     unpack,
 )
 from pipespec.gateway.zmq.router import ClientGone, Router
-from pipespec.ops.errors import Overloaded, RequestError, Unavailable
+from pipespec.ops.errors import Overloaded, RequestError
 from pipespec.ops.pipeline import GatewaySettings
 
 MAX_REQUESTS = 1024
@@ -71,7 +71,7 @@ class ZmqServer:
         for key in left:
             self._drop(key)
             with contextlib.suppress(ClientGone):
-                await self._router.try_send(key[0], pack_error(key[1], _shutting_down()))
+                await self._router.try_send(key[0], pack_error(key[1], shutting_down()))
         tasks = [*self._loops, *self._tasks]
         for task in tasks:
             task.cancel()
@@ -118,7 +118,7 @@ class ZmqServer:
 
     def _refusal(self, key: _Key) -> RequestError | None:
         if self._draining:
-            return _shutting_down()
+            return shutting_down()
         if key in self._requests:
             return RequestError(
                 f"request id {key[1]!r} is active; use another one", code="request_id_active", param="id"
@@ -202,12 +202,6 @@ class ZmqServer:
 
 def _unknown(request_id: str) -> RequestError:
     return RequestError(f"no request {request_id!r} is active", code="request_not_found", param="id")
-
-
-def _shutting_down() -> RequestError:
-    return Unavailable(
-        "the gateway is shutting down; send the request to another one", code="server_shutting_down"
-    )
 
 
 async def serve_zmq(
