@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pipespec.ops.errors import Unavailable
@@ -45,8 +47,8 @@ TOKENIZER, WEIGHTS = b"t" * 16, b"w" * 16
 class Bench:
     """A gateway core with hand-made stages around it."""
 
-    def __init__(self) -> None:
-        self.core = GatewayReplica(Fleet(num_stages=2, tokenizer=TOKENIZER, timers=TIMERS), TIMERS)
+    def __init__(self, timers: Timers = TIMERS) -> None:
+        self.core = GatewayReplica(Fleet(num_stages=2, tokenizer=TOKENIZER, timers=timers), timers)
         self.now = 0.0
         self.number = 0
 
@@ -241,3 +243,25 @@ def test_states_of_all_sessions_of_a_replica_go_in_one_message(bench: Bench) -> 
     bench.core.on_timer(bench.now)
     states = [message for _, message in bench.core.outbox.take() if isinstance(message, State)]
     assert [len(state.entries) for state in states] == [5, 5]
+
+
+def test_patience_covers_prefill_and_doubles_so_that_slow_targets_do_not_pass_a_session_for_ever() -> None:
+    slow = Bench(
+        replace(TIMERS, prefill_s_per_token=1.0)
+    )  # the prompt has two tokens: stall after 1 + 2 seconds
+    for replica in ("r0", "r1"):
+        slow.beat(1, replica)
+    slow.beat(0)
+    slow.open()
+    changes: list[float] = []
+    route = slow.core.sessions[SESSION].route
+    for tenth in range(250):
+        slow.now = tenth / 10
+        slow.beat(0)
+        slow.beat(1, "r0")
+        slow.beat(1, "r1")
+        slow.core.on_timer(slow.now)
+        if slow.core.sessions[SESSION].route != route:
+            route = slow.core.sessions[SESSION].route
+            changes.append(slow.now)
+    assert [round(change) for change in changes] == [3, 9, 21]

@@ -108,7 +108,9 @@ class TimerSettings(_Settings):
     dead_ms: int = Field(default=2000, ge=20, le=60_000)
     """A replica not heard of for this long takes no more sessions and loses those that it has."""
     stall_ms: int = Field(default=10_000, ge=50, le=600_000)
-    """A session without a commit for this long gets another target replica, where there is one."""
+    """A session without a commit for this long gets another target replica, where there is one; each time it doubles."""
+    prefill_ms_per_token: float = Field(default=20.0, ge=0, le=10_000)
+    """Added to ``stall_ms`` per token that a new target has to read first; generous, because a CPU takes its time."""
     lease_ms: int = Field(default=10_000, ge=100, le=600_000)
     """A stage frees a session that no ``state`` names for this long."""
     sync_ms: int = Field(default=25, ge=1, le=10_000)

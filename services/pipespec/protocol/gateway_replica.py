@@ -217,11 +217,21 @@ class GatewayReplica:
     def _look_after(self, now: float, session: GatewaySession) -> None:
         """Reroute when a member is gone, when the target stalls, or when a hole in the route can be filled."""
         target = (self.fleet.target_rank, session.route[-1])
-        stalled = now - session.progress_s > self._timers.stall_s
-        if stalled and not self._reroute(now, session, without=target):
-            session.progress_s = now  # no other target: wait for this one, ask again later
+        if now - session.progress_s > self._patience_s(session):
+            session.num_stalls += 1
+            if not self._reroute(now, session, without=target):
+                session.progress_s = now  # no other target: wait for this one, ask again later
         elif now - session.rerouted_s > self._timers.dead_s:
             self._reroute(now, session)
+
+    def _patience_s(self, session: GatewaySession) -> float:
+        """Without a commit for longer than this the target is suspected.
+
+        Covers what a new target has to read first, and doubles with every suspicion: two busy targets that need longer
+        than expected must not pass a session back and forth for ever.
+        """
+        reading_s = session.num_tokens * self._timers.prefill_s_per_token
+        return (self._timers.stall_s + reading_s) * 2 ** min(session.num_stalls, 10)
 
     def _reroute(self, now: float, session: GatewaySession, *, without: Member | None = None) -> bool:
         route = self.fleet.route(

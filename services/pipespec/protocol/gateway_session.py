@@ -57,6 +57,7 @@ class GatewaySession:
         self.end: EndReason | None = None
         self.progress_s = now
         self.rerouted_s = now
+        self.num_stalls = 0
         self.avoid: set[Member] = set()
         self._log = TokenLog(identity, prompt)
         self._rules = rules
@@ -65,6 +66,11 @@ class GatewaySession:
     def committed(self) -> Position:
         """Length of the committed prefix."""
         return Position(len(self._log))
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and committed tokens: what a new target reads before it says anything."""
+        return len(self._log.prompt) + len(self._log)
 
     @property
     def inboxes(self) -> list[Topic]:
@@ -98,7 +104,7 @@ class GatewaySession:
         if end <= held:
             return Commit.KNOWN
         self._append(segment.tokens[held - segment.base :])
-        self.progress_s = now
+        self.progress_s, self.num_stalls = now, 0
         return Commit.EXTENDED
 
     def _append(self, tokens: tuple[TokenId, ...]) -> None:

@@ -17,6 +17,7 @@ class Timers:
     stall_s: float
     lease_s: float
     sync_s: float
+    prefill_s_per_token: float = 0.0
 
     @classmethod
     def of(cls, settings: TimerSettings) -> Self:
@@ -27,4 +28,5 @@ class Timers:
             stall_s=settings.stall_ms / 1000,
             lease_s=settings.lease_ms / 1000,
             sync_s=settings.sync_ms / 1000,
+            prefill_s_per_token=settings.prefill_ms_per_token / 1000,
         )
