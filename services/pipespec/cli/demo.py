@@ -49,7 +49,7 @@ def demo(prompt: str, *, max_tokens: int, temperature: float, seed: int, pipelin
         chain = _answer(client, prompt, options, shown=True)
         stderr.rule("the target alone")
         alone = _answer(client, prompt, {**options, "speculate": False}, shown=False)
-    _check_identical(chain, alone)
+    check_identical(chain, alone)
     show_summary(chain, alone)
 
 
@@ -64,7 +64,7 @@ def _answer(client: Client, prompt: str, options: dict[str, Any], *, shown: bool
     return measured
 
 
-def _check_identical(chain: Measured, alone: Measured) -> None:
+def check_identical(chain: Measured, alone: Measured) -> None:
     """Raise what makes the demo fail loudly when the promise is broken."""
     ours, theirs = chain.completion.token_ids, alone.completion.token_ids
     if ours == theirs:

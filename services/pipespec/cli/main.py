@@ -6,6 +6,7 @@ SIGTERM. Subcommands import what they need when they run, so that ``--help`` ans
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -22,7 +23,7 @@ from pipespec.cli.generate import generate
 from pipespec.cli.models import models
 from pipespec.cli.serve import serve
 from pipespec.cli.up import supervise, up
-from pipespec.ops.errors import PipespecError, SettingsError
+from pipespec.ops.errors import PipespecError, RequestError, SettingsError
 
 FAILED = 1
 ASKED_WRONGLY = 2
@@ -65,6 +66,9 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code if isinstance(error, Terminated) else 128 + signal.SIGINT
     except click.Abort:  # what click makes of Ctrl-C while it parses or prompts
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # whoever read stdout has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except Exception as error:  # noqa: BLE001 - the process border: everything becomes a line
         if debug:
             traceback.print_exception(error)
@@ -82,7 +86,7 @@ def _explain(error: Exception) -> int:
         case click.ClickException():
             _say(error.format_message())
             return FAILED
-        case SettingsError():
+        case SettingsError() | RequestError(param=str()):  # a request field is at fault
             _say(str(error))
             return ASKED_WRONGLY
         case PipespecError():
