@@ -48,8 +48,8 @@ format: $(READY_DEV) ## Format the code and fix what the linter can.
 	@$(BIN)/ruff check --fix
 
 proto: $(READY_DEV) ## Generate the gRPC code from proto/ and the bus schema from the code.
-	@$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=services \
-		--grpc_python_out=services --mypy_out=services proto/pipespec/v1/*.proto
+	@PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=services \
+		--grpc_python_out=services --mypy_out=services --mypy_grpc_out=services pipespec/v1/pipespec.proto
 	@$(BIN)/python -m pipespec.protocol.document > proto/bus/schema.json
 
 clean: ## Remove the virtual environment and everything generated.
