@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 import structlog
 
 from pipespec.bus.link import BusLink
-from pipespec.models.identity import tokenizer_digest
 from pipespec.gateway.grpc import serve_grpc
 from pipespec.gateway.metrics import GatewayMetrics
 from pipespec.gateway.openai import create_app, serve_http
@@ -22,6 +21,7 @@ from pipespec.gateway.sessions import PipelineBackend
 from pipespec.gateway.text import TextModel
 from pipespec.gateway.zmq import serve_zmq
 from pipespec.models.fetch import resolve
+from pipespec.models.identity import tokenizer_digest
 from pipespec.ops.health import HealthServer
 from pipespec.ops.lifecycle import Shutdown
 from pipespec.ops.logs import configure_logging

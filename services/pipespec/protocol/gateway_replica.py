@@ -231,7 +231,7 @@ class GatewayReplica:
         than expected must not pass a session back and forth for ever.
         """
         reading_s = session.num_tokens * self._timers.prefill_s_per_token
-        return (self._timers.stall_s + reading_s) * 2 ** min(session.num_stalls, 10)
+        return (self._timers.stall_s + reading_s) * (1 << min(session.num_stalls, 10))
 
     def _reroute(self, now: float, session: GatewaySession, *, without: Member | None = None) -> bool:
         route = self.fleet.route(

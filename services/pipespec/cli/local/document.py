@@ -13,7 +13,7 @@ from pipespec.ops.pipeline import Pipeline, parse_pipeline, read_document
 
 DEFAULT: dict[str, Any] = {
     "stages": [
-        {"kind": "suffix", "lookahead": 8},
+        {"kind": "suffix", "lookahead": 16},
         {"kind": "transformers", "model": "embedded:smollm2-135m-instruct"},
     ]
 }
