@@ -128,9 +128,6 @@ async def _until(shutdown: Shutdown, backend: PipelineBackend) -> None:
 
 async def _drain(backend: PipelineBackend, shutdown: Shutdown) -> None:
     """No new sessions; wait for those that run."""
-    backend.is_draining = True
     log.info("gateway.draining", reason=shutdown.reason, sessions=backend.num_sessions)
-    deadline_s = time.monotonic() + DRAIN_S
-    while backend.num_sessions and time.monotonic() < deadline_s:
-        await asyncio.sleep(0.05)
+    await backend.drain(timeout_s=DRAIN_S)
     log.info("gateway.stopping", sessions_cut=backend.num_sessions)

@@ -11,6 +11,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Self
 from weakref import WeakValueDictionary
 
@@ -109,6 +110,7 @@ class PipelineBackend:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
+        self._session_ended = asyncio.Event()
 
     def attach(self, link: BusLink) -> None:
         """Give it the link whose batches go to ``on_batch``."""
@@ -132,6 +134,15 @@ class PipelineBackend:
         if self._timer is not None:
             self._timer.cancel()
             await asyncio.gather(self._timer, return_exceptions=True)
+
+    async def drain(self, *, timeout_s: float) -> None:
+        """Refuse new sessions; return when those that run have ended, at the latest after ``timeout_s``."""
+        self.is_draining = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.num_sessions:
+                    self._session_ended.clear()
+                    await self._session_ended.wait()
 
     # For the client adapters
 
@@ -219,6 +230,8 @@ class PipelineBackend:
         for event in events:
             if isinstance(event, Committed):
                 self.num_committed += len(event.tokens)
+            elif isinstance(event, Ended):
+                self._session_ended.set()
             stream = self._streams.get(event.session)
             if stream is not None:
                 stream.tell(event)
