@@ -6,7 +6,6 @@ SIGTERM. Subcommands import what they need when they run, so that ``--help`` ans
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import traceback
@@ -62,13 +61,9 @@ def run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments[:1]
     try:
         result = cli.main(args=list(arguments), prog_name="pipespec", standalone_mode=False)
-    except KeyboardInterrupt as error:
-        return error.exit_code if isinstance(error, Terminated) else 128 + signal.SIGINT
-    except click.Abort:  # what click makes of Ctrl-C while it parses or prompts
-        return 128 + signal.SIGINT
-    except BrokenPipeError:  # whoever read stdout has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    except click.Abort as abort:  # what click makes of Ctrl-C
+        cause = abort.__cause__
+        return cause.exit_code if isinstance(cause, Terminated) else 128 + signal.SIGINT
     except Exception as error:  # noqa: BLE001 - the process border: everything becomes a line
         if debug:
             traceback.print_exception(error)

@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+CANCEL_GRACE_S = 5.0
+"""For cancelled work to tell its peer."""
+
 
 class LoopThread:
     """Runs coroutines for other threads. A daemon: a forgotten ``stop`` does not keep the process alive."""
@@ -19,12 +22,23 @@ class LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Result of ``work``; when the waiting thread is interrupted, ``work`` is cancelled."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Result of ``work``; when the waiting thread is interrupted, ``work`` is cancelled and has ended."""
+        ended = threading.Event()
+
+        async def watched() -> T:
+            try:
+                return await work
+            finally:
+                ended.set()
+
+        future = asyncio.run_coroutine_threadsafe(watched(), self._loop)
         try:
             return future.result()
         except BaseException:
-            future.cancel()
+            if future.cancel():  # else it is `work` that raised
+                ended.wait(
+                    CANCEL_GRACE_S
+                )  # what follows, such as closing its stream, must not meet it running
             raise
 
     def stop(self) -> None:

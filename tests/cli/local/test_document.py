@@ -32,8 +32,9 @@ def test_single_settings_can_be_changed(tmp_path: Path) -> None:
 
 
 def test_changes_do_not_stay_in_the_default() -> None:
-    read_pipeline(None, changes=[("stages.0.lookahead", 3)])
-    assert read_pipeline(None).stages[0].lookahead == 8
+    before = read_pipeline(None)
+    assert read_pipeline(None, changes=[("stages.0.lookahead", 3)]) != before
+    assert read_pipeline(None) == before
 
 
 @pytest.mark.parametrize(
