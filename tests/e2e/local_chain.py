@@ -16,18 +16,16 @@ from pipespec.broker.forwarder import Forwarder
 from pipespec.bus.link import BusLink
 from pipespec.engine.load import load_engine
 from pipespec.gateway.sessions import PipelineBackend
-from pipespec.ops.pipeline import BrokerSettings, StageSettings
+from pipespec.ops.pipeline import BrokerSettings, Pipeline, StageSettings, TimerSettings
 from pipespec.protocol.fleet import Fleet
 from pipespec.protocol.gateway_replica import GatewayReplica
-from pipespec.protocol.ids import FLEET, Rank, TokenId, gateway_inbox
+from pipespec.protocol.ids import FLEET, TokenId, gateway_inbox
 from pipespec.protocol.messages import EndReason
 from pipespec.protocol.sampling import Sampling
-from pipespec.protocol.stage_replica import Place, StageReplica
-from pipespec.protocol.stage_session import StageLimits
 from pipespec.protocol.timers import Timers
-from pipespec.stage.loop import StageLoop
+from pipespec.stage.service import assemble
 
-TIMERS = Timers(heartbeat_s=0.05, dead_s=20.0, stall_s=30.0, lease_s=10.0, sync_s=0.025)
+TIMERS = TimerSettings(heartbeat_ms=50, dead_ms=20_000, stall_ms=30_000)
 
 
 def free_port() -> int:
@@ -56,35 +54,10 @@ class Generated:
 class StageThread:
     """One stage replica on a thread of its own."""
 
-    def __init__(
-        self,
-        settings: StageSettings,
-        *,
-        rank: int,
-        num_stages: int,
-        brokers: Sequence[BrokerSettings],
-        replica: str = "r0",
-    ) -> None:
-        loaded = load_engine(settings)
-        engine = loaded.engine
-        place = Place(
-            rank=Rank(rank),
-            replica=replica,
-            num_stages=num_stages,
-            weights=loaded.weights,
-            tokenizer=loaded.tokenizer,
-            vocab_size=0 if engine.is_model_free else engine.vocab_size,
-        )
-        limits = StageLimits(
-            lookahead=settings.lookahead,
-            max_chunk=engine.max_chunk,
-            context_len=engine.context_len,
-            is_model_free=engine.is_model_free,
-        )
+    def __init__(self, pipeline: Pipeline, rank: int) -> None:
+        loaded = load_engine(pipeline.stages[rank])
         self.tokenizer = loaded.tokenizer
-        self.link = BusLink(brokers, inbox=place.inbox, heartbeat_s=TIMERS.heartbeat_s)
-        core = StageReplica(place, limits, TIMERS)
-        self.loop = StageLoop(core, engine, self.link, model=loaded.model, tick_s=0.025)
+        self.link, self.loop = assemble(pipeline, rank, "r0", loaded)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"stage-{rank}")
 
@@ -108,7 +81,7 @@ class LocalChain:
     """Broker(s), stages and a gateway backend, all here."""
 
     def __init__(self, stages: Sequence[StageSettings], *, num_brokers: int = 1) -> None:
-        self.brokers = [
+        brokers = [
             BrokerSettings(publish_port=free_port(), subscribe_port=free_port()) for _ in range(num_brokers)
         ]
         self.forwarders = [
@@ -116,16 +89,15 @@ class LocalChain:
                 publish_at=f"tcp://127.0.0.1:{broker.publish_port}",
                 subscribe_at=f"tcp://127.0.0.1:{broker.subscribe_port}",
             )
-            for broker in self.brokers
+            for broker in brokers
         ]
-        self.stages = [
-            StageThread(settings, rank=rank, num_stages=len(stages), brokers=self.brokers)
-            for rank, settings in enumerate(stages)
-        ]
-        fleet = Fleet(num_stages=len(stages), tokenizer=self.stages[-1].tokenizer, timers=TIMERS)
-        self.backend = PipelineBackend(GatewayReplica(fleet, TIMERS), max_sessions=64, tick_s=0.025)
+        pipeline = Pipeline(stages=tuple(stages), brokers=tuple(brokers), timers=TIMERS)
+        timers = Timers.of(TIMERS)
+        self.stages = [StageThread(pipeline, rank) for rank in range(len(stages))]
+        fleet = Fleet(num_stages=len(stages), tokenizer=self.stages[-1].tokenizer, timers=timers)
+        self.backend = PipelineBackend(GatewayReplica(fleet, timers), max_sessions=64, tick_s=0.025)
         self._link = BusLink(
-            self.brokers, inbox=gateway_inbox("g0"), topics=[FLEET], on_batch=self.backend.on_batch
+            brokers, inbox=gateway_inbox("g0"), topics=[FLEET], on_batch=self.backend.on_batch
         )
         self.backend.attach(self._link)
 

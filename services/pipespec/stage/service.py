@@ -45,7 +45,7 @@ def run(pipeline: Pipeline, rank: int, replica: str, metrics_port: int = 0) -> N
         with health:
             log.info("stage.loading", model=pipeline.stages[rank].model, metrics=health.url)
             loaded = load_engine(pipeline.stages[rank])
-            link, loop = _build(pipeline, rank, replica, loaded)
+            link, loop = assemble(pipeline, rank, replica, loaded)
             health.register(StageMetrics(loop, link))
             _serve(stage, link, loop, shutdown)
 
@@ -72,7 +72,8 @@ class _Readiness:
         )
 
 
-def _build(pipeline: Pipeline, rank: int, replica: str, loaded: LoadedEngine) -> tuple[BusLink, StageLoop]:
+def assemble(pipeline: Pipeline, rank: int, replica: str, loaded: LoadedEngine) -> tuple[BusLink, StageLoop]:
+    """Link and loop of one replica, ready to be started; ``loaded`` is what the stage runs."""
     settings, engine = pipeline.stages[rank], loaded.engine
     timers = Timers.of(pipeline.timers)
     place = Place(
