@@ -15,7 +15,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
-PIP_INSTALL = $(PIP) install --quiet --progress-bar on --constraint constraints.txt
+PIP_INSTALL = $(PIP) install --constraint constraints.txt
 TORCH ?= torch==2.13.0
 TORCH_FLAGS ?=
 VENV_FLAGS ?=
@@ -65,15 +65,15 @@ $(BIN)/python:
 $(READY): $(INPUTS) | $(BIN)/python
 ifneq ($(TORCH),)
 	@echo "installing $(TORCH) (the largest part)"
-	@$(PIP_INSTALL) $(TORCH_FLAGS) '$(TORCH)'
+	@$(PIP_INSTALL) $(TORCH_FLAGS) '$(TORCH)'  # not quiet: pip shows its progress bar only then
 endif
 	@echo "installing PipeSpec"
-	@$(PIP_INSTALL) --editable '.[gateway,stage]'
+	@$(PIP_INSTALL) --quiet --editable '.[gateway,stage]'
 	@touch $@
 
 $(READY_DEV): $(READY)
 	@echo "installing the development tools"
-	@$(PIP_INSTALL) --editable '.[gateway,stage,dev]'
+	@$(PIP_INSTALL) --quiet --editable '.[gateway,stage,dev]'
 	@touch $@
 
 export PROMPT

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from pipespec.ops.errors import ModelError
 from pipespec.ops.pipeline import StageSettings
@@ -34,17 +34,11 @@ def fetch_missing(stages: Iterable[StageSettings]) -> None:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, float], None]]:
-    """Show a bar per step while the block runs; yields what is told the step and its fraction, 0 to 1."""
+    """Show a bar while the block runs; yields what is told the step and its fraction, 0 to 1."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=stderr) as progress:
-
-        def on_progress(step: str, fraction: float) -> None:
-            if step not in tasks:
-                tasks[step] = progress.add_task(step, total=1.0)
-            progress.update(tasks[step], completed=fraction)
-
-        yield on_progress
+        task = progress.add_task("", total=1.0)
+        yield lambda step, fraction: progress.update(task, description=step, completed=fraction)
 
 
 @contextmanager
