@@ -37,8 +37,8 @@ def progress_bar() -> Iterator[Callable[[str, float], None]]:
     """Show a bar while the block runs; yields what is told the step and its fraction, 0 to 1."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=stderr) as progress:
-        task = progress.add_task("", total=1.0)
-        yield lambda step, fraction: progress.update(task, description=step, completed=fraction)
+        task = progress.add_task("", total=1.0, visible=False)  # until there is something to do
+        yield lambda step, fraction: progress.update(task, description=step, completed=fraction, visible=True)
 
 
 @contextmanager
