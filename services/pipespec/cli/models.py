@@ -32,7 +32,8 @@ def list_() -> None:
 
     from pipespec.models.fetch import listed  # noqa: PLC0415 - `--help` does without
 
-    table = Table("model", "size", "folder", box=None, pad_edge=False)
+    table = Table("model", "size", box=None, pad_edge=False)
+    table.add_column("folder", overflow="fold")
     for model in listed():
-        table.add_row(model.reference, decimal(model.size), str(model.folder), style=None)
-    Console(soft_wrap=True).print(table)
+        table.add_row(model.reference, decimal(model.size), str(model.folder))
+    Console(highlight=False).print(table)
