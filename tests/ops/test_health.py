@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import struct
+import threading
 from collections.abc import Iterator
 
 import httpx
@@ -87,3 +89,28 @@ def test_the_end_of_the_block_frees_the_port() -> None:
 
 def port_of(server: HealthServer) -> int:
     return int(server.url.rpartition(":")[2])
+
+
+def test_a_probe_that_hangs_up_is_not_news(capfd: pytest.CaptureFixture[str]) -> None:
+    gone, answered = threading.Event(), threading.Event()
+
+    def is_ready() -> bool:
+        gone.wait(10)
+        return True
+
+    with HealthServer(host="127.0.0.1", port=0, is_alive=lambda: True, is_ready=is_ready) as health:
+        port = int(health.url.rpartition(":")[2])
+        handle_error = health._server.handle_error
+
+        def watched(request: object, client: object) -> None:
+            handle_error(request, client)
+            answered.set()
+
+        health._server.handle_error = watched  # type: ignore[method-assign]  # to know when it has happened
+        probe = socket.create_connection(("127.0.0.1", port))
+        probe.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        probe.close()
+        gone.set()
+        assert answered.wait(10)
+    assert "Traceback" not in "".join(capfd.readouterr())

@@ -7,17 +7,21 @@ says that work can be done. Neither says yes out of habit: both ask the service.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 
+import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
 from pipespec import __version__
 from pipespec.ops.errors import SettingsError
+
+log = structlog.get_logger(__name__)
 
 
 class HealthServer:
@@ -37,12 +41,11 @@ class HealthServer:
         answers = {"/healthz": is_alive, "/livez": is_alive, "/readyz": is_ready}
         handler = type("Handler", (_Handler,), {"answers": answers, "registry": self.registry})
         try:
-            self._server = ThreadingHTTPServer((host, port), handler)
+            self._server = _Server((host, port), handler)
         except OSError as error:
             raise SettingsError(
                 f"cannot listen at {host}:{port} for metrics: {error.strerror}; set another metrics port"
             ) from error
-        self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
 
     @property
@@ -67,6 +70,17 @@ class HealthServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(timeout=5)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A probe that hung up before its answer is not news; anything else is."""
+        del request
+        error = sys.exception()
+        if not isinstance(error, ConnectionError | TimeoutError):
+            log.error("health.failed", client=client_address, exc_info=error)
 
 
 class _Handler(BaseHTTPRequestHandler):
