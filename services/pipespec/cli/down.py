@@ -9,10 +9,11 @@ from contextlib import suppress
 
 import click
 
+from pipespec.cli.local.layout import stop_grace_s
 from pipespec.cli.local.run_folder import NotRunning, RunFolder, run_folder, running_folders
 
-GRACE_S = 30.0
-"""Longer than the supervisor's own patience with its children."""
+_MARGIN_S = 10.0
+"""On top of the supervisor's own patience with its children."""
 _POLL_S = 0.05
 
 
@@ -26,7 +27,7 @@ def down(name: str | None) -> None:
         raise NotRunning(f"pipeline {folder.name!r} is only starting; try again in a moment")
     with suppress(ProcessLookupError):
         os.kill(state.pid, signal.SIGTERM)
-    until_s = time.monotonic() + GRACE_S
+    until_s = time.monotonic() + stop_grace_s(folder.layout().pipeline) + _MARGIN_S
     while folder.is_claimed():
         if time.monotonic() > until_s:  # its children end with it: the kernel sees to that
             with suppress(ProcessLookupError):

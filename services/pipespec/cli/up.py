@@ -12,7 +12,7 @@ import click
 from pipespec.cli.local.detach import start_detached
 from pipespec.cli.local.document import parse_change, read_pipeline
 from pipespec.cli.local.endpoints import show_endpoints
-from pipespec.cli.local.layout import Layout, lay_out, process_specs
+from pipespec.cli.local.layout import Layout, lay_out, process_specs, stop_grace_s
 from pipespec.cli.local.run_folder import RunFolder, run_folder
 from pipespec.cli.progress import fetch_missing, stderr, waiting_line
 from pipespec.cli.supervisor.restarts import RestartPolicy
@@ -78,7 +78,7 @@ def _run(folder: RunFolder, layout: Layout, *, timeout_s: float, on_ready: Calla
     supervisor = Supervisor(
         specs, policy=RestartPolicy(), on_note=lambda note: stderr.print(note, markup=False, soft_wrap=True)
     )
-    with supervised(supervisor) as thread:
+    with supervised(supervisor, grace_s=stop_grace_s(layout.pipeline)) as thread:
         with waiting_line(f"starting pipeline {folder.name}") as on_waiting:
             thread.wait_until_ready(timeout_s, on_waiting=on_waiting)
         folder.write(layout, ready=True)

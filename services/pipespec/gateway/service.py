@@ -31,8 +31,6 @@ from pipespec.protocol.gateway_replica import GatewayReplica
 from pipespec.protocol.ids import FLEET, gateway_inbox
 from pipespec.protocol.timers import Timers
 
-DRAIN_S = 20.0
-"""Running streams may go on for so long after SIGTERM."""
 HUNG_S = 10.0
 """An event loop that has not turned its clock for so long hangs."""
 
@@ -77,7 +75,7 @@ async def _serve(pipeline: Pipeline, replica: str, shutdown: Shutdown) -> None:
             async with _edges(pipeline, backend, text):
                 log.info("gateway.ready", metrics=health.url, model=pipeline.model_name)
                 await _until(shutdown, backend)
-                await _drain(backend, shutdown)
+                await _drain(pipeline, backend, shutdown)
         link.close()
 
 
@@ -126,8 +124,8 @@ async def _until(shutdown: Shutdown, backend: PipelineBackend) -> None:
         task.result()
 
 
-async def _drain(backend: PipelineBackend, shutdown: Shutdown) -> None:
+async def _drain(pipeline: Pipeline, backend: PipelineBackend, shutdown: Shutdown) -> None:
     """No new sessions; wait for those that run."""
     log.info("gateway.draining", reason=shutdown.reason, sessions=backend.num_sessions)
-    await backend.drain(timeout_s=DRAIN_S)
+    await backend.drain(timeout_s=pipeline.gateway.drain_timeout_s)
     log.info("gateway.stopping", sessions_cut=backend.num_sessions)

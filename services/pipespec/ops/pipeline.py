@@ -98,6 +98,8 @@ class GatewaySettings(_Settings):
     """Of requests that name none, bounded by what the context leaves."""
     request_timeout_s: float = Field(default=300.0, gt=0, le=3600)
     """A request that takes longer ends with an explicit error."""
+    drain_timeout_s: float = Field(default=10.0, ge=0, le=3600)
+    """After SIGTERM running requests may go on for so long; what is left then ends with an explicit error."""
 
 
 class TimerSettings(_Settings):

@@ -37,16 +37,18 @@ def run(pipeline: Pipeline, rank: int, replica: str, metrics_port: int = 0) -> N
         SettingsError: a port cannot be bound.
     """
     configure_logging(pipeline.log, service="stage", rank=rank, replica=replica)
-    with Shutdown.on_signals() as shutdown:
-        stage = _Readiness()
-        health = HealthServer(
-            host=pipeline.stage_host, port=metrics_port, is_alive=stage.is_alive, is_ready=stage.is_ready
-        )
-        with health:
-            log.info("stage.loading", model=pipeline.stages[rank].model, metrics=health.url)
-            loaded = load_engine(pipeline.stages[rank])
-            link, loop = assemble(pipeline, rank, replica, loaded)
-            health.register(StageMetrics(loop, link))
+    stage = _Readiness()
+    health = HealthServer(
+        host=pipeline.stage_host, port=metrics_port, is_alive=stage.is_alive, is_ready=stage.is_ready
+    )
+    with health:
+        log.info("stage.loading", model=pipeline.stages[rank].model, metrics=health.url)
+        loaded = load_engine(
+            pipeline.stages[rank]
+        )  # a signal ends the process at once: there is nothing to leave
+        link, loop = assemble(pipeline, rank, replica, loaded)
+        health.register(StageMetrics(loop, link))
+        with Shutdown.on_signals() as shutdown:
             _serve(stage, link, loop, shutdown)
 
 

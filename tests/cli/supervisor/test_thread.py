@@ -35,7 +35,7 @@ def ready(thread: SupervisorThread) -> None:
 
 def test_nothing_is_left_after_the_block(spec: MakeSpec) -> None:
     stage = spec("stage-0", SERVE)
-    with supervised(supervisor(stage)) as thread:
+    with supervised(supervisor(stage), grace_s=15) as thread:
         ready(thread)
         (pid,) = pids(stage)
         assert psutil.pid_exists(pid)
@@ -47,7 +47,7 @@ def test_nothing_is_left_when_the_block_fails(spec: MakeSpec) -> None:
     stage = spec("stage-0", SERVE)
 
     def fail() -> None:
-        with supervised(supervisor(stage)) as thread:
+        with supervised(supervisor(stage), grace_s=15) as thread:
             ready(thread)
             raise ZeroDivisionError
 
@@ -58,7 +58,10 @@ def test_nothing_is_left_when_the_block_fails(spec: MakeSpec) -> None:
 
 def test_a_process_that_is_given_up_ends_the_others_and_the_wait(spec: MakeSpec) -> None:
     good, bad = spec("broker-0", SERVE), spec("stage-0", DIE.format(code=2))
-    with supervised(supervisor(good, bad)) as thread, pytest.raises(KeepsDying, match="cannot go on"):
+    with (
+        supervised(supervisor(good, bad), grace_s=15) as thread,
+        pytest.raises(KeepsDying, match="cannot go on"),
+    ):
         ready(thread)
     assert not [pid for pid in pids(good) if psutil.pid_exists(pid)]
 
@@ -76,7 +79,7 @@ def test_ctrl_c_while_waiting_leaves_nothing(spec: MakeSpec) -> None:
     stage = spec("stage-0", SERVE)
 
     def wait() -> None:
-        with supervised(supervisor(stage)) as thread:
+        with supervised(supervisor(stage), grace_s=15) as thread:
             ready(thread)
             threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
             thread.wait(30)
@@ -107,7 +110,7 @@ child = "from pipespec.ops.lifecycle import end_with_parent; import os, time\\n"
 child += f"end_with_parent({os.getpid()}); print('pid', os.getpid(), flush=True); time.sleep(1000)"
 log = Path(sys.argv[1])
 spec = ProcessSpec("stage-0", "stage", (sys.executable, "-c", child), os.environ, log, "http://127.0.0.1:9/")
-with supervised(Supervisor([spec], policy=RestartPolicy(), on_note=print)) as thread:
+with supervised(Supervisor([spec], policy=RestartPolicy(), on_note=print), grace_s=15) as thread:
     thread.wait(1000)
 """
 

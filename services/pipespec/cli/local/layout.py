@@ -90,6 +90,11 @@ def _stage_ports(pipeline: Pipeline, ports: PortPicker) -> Iterator[tuple[int, .
         yield tuple(taken)
 
 
+def stop_grace_s(pipeline: Pipeline) -> float:
+    """Seconds that a supervisor gives its processes to end: the gateway's drain, and some for stopping itself."""
+    return pipeline.gateway.drain_timeout_s + 10.0
+
+
 def process_specs(layout: Layout, *, file: Path, logs: Path) -> list[ProcessSpec]:
     """The processes in the order of their start: brokers, stages, gateway.
 

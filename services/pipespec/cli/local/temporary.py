@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipespec.cli.local.layout import lay_out, process_specs
+from pipespec.cli.local.layout import lay_out, process_specs, stop_grace_s
 from pipespec.cli.local.run_folder import RunFolder
 from pipespec.cli.progress import fetch_missing, stderr, waiting_line
 from pipespec.cli.supervisor.restarts import RestartPolicy
@@ -16,7 +16,6 @@ from pipespec.cli.supervisor.thread import supervised
 from pipespec.ops.pipeline import Pipeline
 
 START_TIMEOUT_S = 600.0
-GRACE_S = 5.0
 
 
 @contextmanager
@@ -39,7 +38,7 @@ def temporary_pipeline(pipeline: Pipeline) -> Iterator[Pipeline]:
             policy=RestartPolicy(),
             on_note=lambda note: stderr.print(note, markup=False, soft_wrap=True),
         )
-        with supervised(supervisor, grace_s=GRACE_S) as thread:
+        with supervised(supervisor, grace_s=stop_grace_s(layout.pipeline)) as thread:
             with waiting_line("starting a temporary pipeline") as on_waiting:
                 thread.wait_until_ready(START_TIMEOUT_S, on_waiting=on_waiting)
             yield layout.pipeline
@@ -47,7 +46,7 @@ def temporary_pipeline(pipeline: Pipeline) -> Iterator[Pipeline]:
 
 def _on_free_ports(pipeline: Pipeline) -> Pipeline:
     zeros = {"publish_port": 0, "subscribe_port": 0, "metrics_port": 0}
-    gateway = {"http_port": 0, "grpc_port": 0, "zmq_port": 0, "metrics_port": 0}
+    gateway = {"http_port": 0, "grpc_port": 0, "zmq_port": 0, "metrics_port": 0, "drain_timeout_s": 0}
     return pipeline.model_copy(
         update={
             "brokers": tuple(broker.model_copy(update=zeros) for broker in pipeline.brokers),

@@ -93,7 +93,7 @@ class SupervisorThread:
 
 
 @contextmanager
-def supervised(supervisor: Supervisor, *, grace_s: float = 15.0) -> Iterator[SupervisorThread]:
+def supervised(supervisor: Supervisor, *, grace_s: float) -> Iterator[SupervisorThread]:
     """Run the supervisor while the block runs; at its end, however it ends, no process is left."""
     thread = SupervisorThread(supervisor, grace_s=grace_s)
     thread.start()
