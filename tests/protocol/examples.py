@@ -103,6 +103,7 @@ MESSAGES: dict[str, tuple[Topic, Message]] = {
             num_stages=3,
             turn=12345,
             sessions=7,
+            max_sessions=64,
             counters=COUNTERS,
         ),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipespec.ops.errors import MalformedMessage
+from pipespec.ops.errors import InvariantBroken, MalformedMessage
 from pipespec.protocol.codec import KINDS, MAX_MESSAGE_BYTES, decode, encode
 from pipespec.protocol.document import schema
-from protocol.examples import MESSAGES, envelope
+from pipespec.protocol.messages import MAX_SESSION_TOKENS
+from protocol.examples import MESSAGES, envelope, ids
 
 BUS = Path(__file__).parents[2] / "proto" / "bus"
 GOLDEN = json.loads((BUS / "golden.json").read_text())
@@ -113,3 +115,19 @@ def test_sampling_out_of_range_is_refused_with_its_name() -> None:
     frame[5][5][1] = -0.5
     with pytest.raises(MalformedMessage, match="temperature"):
         decode(msgpack.packb(frame))
+
+
+def test_a_tail_longer_than_the_prefix_is_refused() -> None:
+    frame = msgpack.unpackb(bytes.fromhex(GOLDEN["state"]))
+    frame[5][0][0][2] = 1
+    with pytest.raises(MalformedMessage, match="tail"):
+        decode(msgpack.packb(frame))
+
+
+def test_the_longest_session_fits_a_message_and_a_longer_one_is_our_own_bug() -> None:
+    example = envelope("open")
+    most = replace(example.message, prompt=ids(*range(MAX_SESSION_TOKENS - 2)))  # type: ignore[type-var]
+    assert decode(encode(replace(example, message=most))).message == most
+    more = replace(example.message, prompt=ids(*range(MAX_SESSION_TOKENS + 20_000)))  # type: ignore[type-var]
+    with pytest.raises(InvariantBroken, match="bytes"):
+        encode(replace(example, message=more))

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from pipespec.ops.errors import Unavailable
+from pipespec.ops.errors import Overloaded, Unavailable
 from pipespec.protocol.fleet import Fleet
-from pipespec.protocol.gateway_replica import Committed, Ended, GatewayReplica
+from pipespec.protocol.gateway_replica import Committed, Ended, GatewayReplica, Skewed
 from pipespec.protocol.ids import (
     Digest,
     Epoch,
@@ -69,8 +69,9 @@ class Bench:
             "vocab_size": 100,
             "context_len": 100,
             "num_stages": 2,
-            "turn": 0,
+            "turn": self.number,
             "sessions": 0,
+            "max_sessions": 64,
             "counters": StageCounters(),
         }
         beat = Heartbeat(**{**fields, **changes})  # type: ignore[arg-type]
@@ -150,7 +151,10 @@ def test_a_forged_digest_or_a_segment_beyond_the_end_changes_nothing(bench: Benc
 def test_a_session_ends_at_its_stop_id_or_length_and_every_stage_is_told(bench: Bench) -> None:
     bench.open(stop_ids=(5,))
     sends = bench.say(0, 7, 5, 8)
-    assert bench.events() == [Committed(SESSION, Position(0), ids(7, 5)), Ended(SESSION, EndReason.STOP)]
+    assert bench.events() == [
+        Committed(SESSION, Position(0), ids(7, 5)),
+        Ended(SESSION, EndReason.STOP, ("r0", "r0")),
+    ]
     assert all(isinstance(message, Close) for _, message in sends)
     assert len(sends) == 2
     assert SESSION not in bench.core.sessions
@@ -215,7 +219,7 @@ def test_a_draft_that_refuses_is_left_out_and_a_target_that_refuses_ends_the_ses
     assert bench.core.sessions[SESSION].route == ("", "r0")
     refusal = Finished(SESSION, Epoch(1), Rank(1), EndReason.REFUSED, StageCounters())
     bench.hear(stage_inbox(Rank(1), "r0"), refusal)
-    assert Ended(SESSION, EndReason.REFUSED) in bench.events()
+    assert Ended(SESSION, EndReason.REFUSED, ("", "r0")) in bench.events()
 
 
 def test_replicas_of_another_chain_get_no_work(bench: Bench) -> None:
@@ -265,3 +269,82 @@ def test_patience_covers_prefill_and_doubles_so_that_slow_targets_do_not_pass_a_
             route = slow.core.sessions[SESSION].route
             changes.append(slow.now)
     assert [round(change) for change in changes] == [3, 9, 21]
+
+
+def test_a_finished_from_nowhere_changes_nothing(bench: Bench) -> None:
+    bench.open()
+    for rank, sender in [
+        (9, stage_inbox(Rank(1), "r0")),
+        (0, stage_inbox(Rank(1), "r0")),
+        (1, stage_inbox(Rank(1), "x")),
+    ]:
+        bench.hear(sender, Finished(SESSION, Epoch(0), Rank(rank), EndReason.REFUSED, StageCounters()))
+    assert bench.core.sessions[SESSION].route == ("r0", "r0")
+
+
+def test_a_full_target_is_asked_again_and_a_full_fleet_takes_no_new_session(bench: Bench) -> None:
+    bench.open()
+    full = Finished(SESSION, Epoch(0), Rank(1), EndReason.FULL, StageCounters())
+    bench.hear(stage_inbox(Rank(1), "r0"), full)
+    assert SESSION in bench.core.sessions
+    bench.beat(1, max_sessions=1)
+    with pytest.raises(Overloaded, match="try again"):
+        bench.open(SessionId(b"2" * 16))
+    bench.beat(1, "r1", max_sessions=1)
+    bench.open(SessionId(b"2" * 16))
+    assert bench.core.sessions[SessionId(b"2" * 16)].route == ("r0", "r1")
+
+
+def test_a_full_draft_is_left_out_for_a_while_and_comes_back(bench: Bench) -> None:
+    bench.open()
+    full = Finished(SESSION, Epoch(0), Rank(0), EndReason.FULL, StageCounters())
+    bench.hear(stage_inbox(Rank(0), "r0"), full)
+    assert bench.core.sessions[SESSION].route == ("", "r0")
+    bench.now = 0.7
+    bench.beat(0)
+    bench.beat(1)
+    bench.core.on_timer(bench.now)
+    assert bench.core.sessions[SESSION].route == ("r0", "r0")
+
+
+def test_a_replica_whose_loop_stands_still_gets_no_work_although_it_beats() -> None:
+    bench = Bench(replace(TIMERS, hung_s=2.0))
+    for tenth in range(30):
+        bench.now = tenth / 10
+        bench.beat(0, turn=7)
+        bench.beat(1)
+    bench.open()
+    assert bench.core.sessions[SESSION].route == ("", "r0")
+
+
+def test_a_draining_target_gives_its_sessions_away_at_once(bench: Bench) -> None:
+    bench.open()
+    bench.say(0, 7)
+    bench.now = 0.6
+    bench.beat(0)
+    bench.beat(1, draining=True, ready=False)
+    bench.beat(1, "r1")
+    bench.core.on_timer(bench.now)
+    assert bench.core.sessions[SESSION].route == ("r0", "r1")
+
+
+def test_a_target_with_other_weights_is_incompatible_and_told_once(bench: Bench) -> None:
+    bench.events()
+    for _ in range(3):
+        bench.beat(1, "other", weights=b"x" * 16)
+    skewed = [event for event in bench.events() if isinstance(event, Skewed)]
+    assert [(event.beat.replica, event.beat.weights) for event in skewed] == [("other", b"x" * 16)]
+
+
+def test_without_any_target_sessions_end_with_lost_after_a_bounded_wait() -> None:
+    bench = Bench(replace(TIMERS, lost_s=3.0))
+    bench.beat(0)
+    bench.beat(1)
+    bench.core.on_timer(0.0)
+    bench.open()
+    for second in (1.0, 2.9, 3.2):
+        bench.now = second
+        bench.beat(0)
+        bench.core.on_timer(second)
+        assert (SESSION in bench.core.sessions) == (second < 3.0)
+    assert Ended(SESSION, EndReason.LOST, ("r0", "r0")) in bench.events()

@@ -113,7 +113,7 @@ def test_what_a_replica_cannot_serve_is_refused(bench: Bench, change: dict[str, 
 def test_more_sessions_than_there_is_room_for_are_refused(bench: Bench) -> None:
     for index in range(3):
         answer = bench.hear(replace(OPEN, session=SessionId(bytes([index]) * 16)))
-    assert reasons(answer) == [EndReason.REFUSED]
+    assert reasons(answer) == [EndReason.FULL]
     assert len(bench.core.sessions) == 2
 
 

@@ -180,3 +180,12 @@ def test_a_draft_without_a_guess_waits_for_news() -> None:
     assert work is not None
     session.on_picks(work, ids(11, 12), busy_us=1)
     assert session.claims.log.slice(0, 9) == ids(10, 11, 12)
+
+
+def test_a_full_window_stops_the_target_until_the_gateway_commits() -> None:
+    session = opened(2, limits=StageLimits(lookahead=4, max_chunk=8, context_len=100, max_window=6))
+    for token in range(10, 16):
+        run(session, token)
+    assert session.work() is None
+    commit(session, 2)
+    assert session.work() is not None

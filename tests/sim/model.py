@@ -48,6 +48,7 @@ class HashModel:
     """An engine whose cache is a list of hash states, cropped and fed just as a real one."""
 
     agreement: float
+    is_model_free: bool = False
     caches: dict[SessionId, list[int]] = field(default_factory=dict)
 
     def open(self, message: Open) -> None:
@@ -75,4 +76,14 @@ class HashModel:
             states.append(stir(states[-1], token))
         if work.room == 0:
             return []
+        if self.is_model_free:
+            return self._guess(states[-1], work.room)
         return [self.pick(state) for state in states[len(states) - work.num_candidates - 1 :]]
+
+    def _guess(self, state: int, room: int) -> list[TokenId]:
+        """A run of guesses, at times none: what a draft without a model does."""
+        guesses: list[TokenId] = []
+        for _ in range(stir(state, 4) % 4 and room):
+            guesses.append(self.pick(state))
+            state = stir(state, guesses[-1])
+        return guesses

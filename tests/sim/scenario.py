@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
-from pipespec.protocol.messages import MAX_WINDOW
 from pipespec.protocol.rules import Rules
 from sim.plan import Plan, draw_plan
-from sim.world import DEFAULT_CHAIN, TIMERS, GatewayNode, StageSpec, Violation, World
+from sim.world import DEFAULT_CHAIN, TIMERS, WINDOW, GatewayNode, StageSpec, Violation, World
 
 HEAL_S = 3.0
 PROGRESS_S = 8.0
@@ -20,6 +20,8 @@ def chain_of(random: Random) -> tuple[StageSpec, ...]:
         StageSpec(random.uniform(0.001, 0.02), random.choice([0.0, 0.5, 0.8, 0.95]), random.choice([1, 1, 2]))
         for _ in range(random.choice([1, 2, 2, 3]))
     ]
+    if random.random() < 0.3:
+        drafts[0] = replace(drafts[0], is_model_free=True, lookahead=16)
     return (*drafts, StageSpec(0.03, 1.0, random.choice([1, 2])))
 
 
@@ -72,16 +74,18 @@ def _drive(world: World, random: Random) -> None:
 
 
 def _check_memory(world: World) -> None:
-    """What a stage holds is bounded by what is committed plus its window."""
+    """What a stage holds is bounded by what the gateway committed plus one window, and its tables by its sessions."""
     for node in world.nodes.values():
         if node is None or isinstance(node, GatewayNode):
             continue
-        for session in node.core.sessions.values():
-            held = len(session.claims)
-            if held > session.claims.committed + 2 * MAX_WINDOW:
-                raise Violation(f"{held} tokens held, {session.claims.committed} committed")
+        for session_id, session in node.core.sessions.items():
+            owner = world.gateway.core.sessions.get(session_id)
+            if owner is not None and len(session.claims) > owner.committed + WINDOW:
+                raise Violation(f"{len(session.claims)} tokens held, {owner.committed} committed")
         if set(node.model.caches) != set(node.core.sessions):
             raise Violation("caches and sessions differ")
+        if node.core.num_remembered > 2 * len(world.clients):
+            raise Violation(f"{node.core.num_remembered} closed or unknown sessions remembered")
 
 
 def _check_leftovers(world: World) -> None:

@@ -13,7 +13,7 @@ from random import Random
 
 from pipespec.protocol.codec import decode, encode
 from pipespec.protocol.fleet import Fleet
-from pipespec.protocol.gateway_replica import Committed, Counted, Ended, GatewayReplica
+from pipespec.protocol.gateway_replica import Counted, Ended, Event, GatewayReplica, Skewed
 from pipespec.protocol.ids import FLEET, Incarnation, Rank, SessionId, TokenId, Topic, gateway_inbox
 from pipespec.protocol.messages import EndReason, Envelope, Heartbeat, Message
 from pipespec.protocol.rules import Rules
@@ -27,6 +27,8 @@ from sim.plan import Node, Plan
 
 TIMERS = Timers(heartbeat_s=0.05, dead_s=0.3, stall_s=1.0, lease_s=3.0, sync_s=0.025)
 TICK_S = 0.025
+WINDOW = 20
+"""Uncommitted tokens at most; small, so that back-pressure is reached."""
 TOKENIZER = bytes(range(16))
 WEIGHTS = b"w" * 16
 
@@ -40,6 +42,7 @@ class StageSpec:
     replicas: int = 1
     lookahead: int = 8
     max_batch: int = 8
+    is_model_free: bool = False
 
 
 DEFAULT_CHAIN = (StageSpec(0.004, 0.7), StageSpec(0.012, 0.85), StageSpec(0.04, 1.0))
@@ -74,11 +77,18 @@ class StageNode:
             tokenizer=TOKENIZER,
             vocab_size=VOCAB,
         )
-        limits = StageLimits(lookahead=spec.lookahead, max_chunk=16, context_len=4096)
+        limits = StageLimits(
+            lookahead=spec.lookahead,
+            max_chunk=16,
+            context_len=4096,
+            is_model_free=spec.is_model_free,
+            max_window=WINDOW,
+        )
         self.core = StageReplica(place, limits, TIMERS, world.rules)
-        self.model = HashModel(spec.agreement)
+        self.model = HashModel(spec.agreement, is_model_free=spec.is_model_free)
         self.incarnation = Incarnation(world.random.getrandbits(64))
         self.number = 0
+        self.turns = 0
         self.busy = False
 
     def receive(self, envelope: Envelope) -> None:
@@ -89,6 +99,7 @@ class StageNode:
     def tick(self) -> None:
         """Timers and the heartbeat."""
         self.core.on_timer(self.world.now)
+        self.turns += 1
         place = self.core.place
         beat = Heartbeat(
             rank=place.rank,
@@ -101,8 +112,9 @@ class StageNode:
             vocab_size=place.vocab_size,
             context_len=4096,
             num_stages=place.num_stages,
-            turn=0,
+            turn=self.turns,
             sessions=len(self.core.sessions),
+            max_sessions=place.max_sessions,
             counters=self.core.totals(),
         )
         self.world.send(self, FLEET, beat)
@@ -293,9 +305,9 @@ class World:
             self.gateway.core.close(session, EndReason.CANCELLED)
             self.gateway.turn()
 
-    def check_event(self, event: Committed | Ended | Counted) -> None:
+    def check_event(self, event: Event) -> None:
         """Invariants on everything that a client sees: exact, in order, once, nothing after the end."""
-        if isinstance(event, Counted):
+        if isinstance(event, Counted | Skewed):
             return
         client = self.clients[event.session]
         if client.end is not None:

@@ -10,10 +10,13 @@ from prometheus_client.registry import Collector
 
 from pipespec.broker.forwarder import Forwarder
 from pipespec.bus.address import publish_endpoints, subscribe_endpoints
+from pipespec.ops.errors import InvariantBroken
 from pipespec.ops.health import HealthServer
 from pipespec.ops.lifecycle import Shutdown
 from pipespec.ops.logs import configure_logging
 from pipespec.ops.pipeline import Pipeline
+
+_WATCH_S = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +41,9 @@ def run(pipeline: Pipeline, index: int) -> None:
         with health:
             health.register(BrokerMetrics(forwarder))
             log.info("broker.ready", publish=publish_at, subscribe=subscribe_at, metrics=health.url)
-            shutdown.wait()
+            while not shutdown.wait(_WATCH_S):
+                if not forwarder.is_running:
+                    raise InvariantBroken("the forwarder has ended by itself")
             log.info("broker.stopping", reason=shutdown.reason)
         forwarder.stop()
 

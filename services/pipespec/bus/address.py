@@ -24,4 +24,4 @@ def _endpoint(host: str, port: int, name: str) -> str:
             f"brokers: {name} = 0 picks a free port, which only `pipespec up` can tell the other processes; "
             f"set it to a fixed port from 1 to 65535"
         )
-    return f"tcp://{host}:{port}"
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"

@@ -44,7 +44,7 @@ class BusLink:
         inbox: this process's own topic.
         topics: further subscriptions, such as ``FLEET``.
         heartbeat_s: seconds between heartbeats.
-        on_batch: called on the link's thread with received envelopes; default: they wait for ``receive``.
+        on_news: called on the link's thread when there is something to ``receive``.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class BusLink:
         inbox: Topic,
         topics: Sequence[Topic] = (),
         heartbeat_s: float = 0.1,
-        on_batch: Callable[[list[Envelope]], None] | None = None,
+        on_news: Callable[[], None] | None = None,
     ) -> None:
         self.inbox = inbox
         self.incarnation = Incarnation(secrets.randbits(64))
@@ -67,7 +67,7 @@ class BusLink:
         self._topics = [inbox, *topics]
         self._heartbeat: Callable[[], Heartbeat] | None = None
         self._heartbeat_s = heartbeat_s
-        self._on_batch = on_batch
+        self._on_news = on_news
         self._outgoing: deque[tuple[Topic, Message]] = deque()
         self._incoming: Inbox[Envelope] = Inbox(MAX_QUEUED)
         self._waker = Waker()
@@ -135,21 +135,21 @@ class BusLink:
 
     def _run(self) -> None:
         context: Context = zmq.Context()
-        pub = publisher(context, self._publish_to)
-        sub = subscriber(context, self._subscribe_at, list(self._topics))
-        poller = zmq.Poller()
-        poller.register(sub, zmq.POLLIN)
-        poller.register(self._waker.fileno(), zmq.POLLIN)
         try:
+            pub = publisher(context, self._publish_to)
+            sub = subscriber(context, self._subscribe_at, list(self._topics))
+            poller = zmq.Poller()
+            poller.register(sub, zmq.POLLIN)
+            poller.register(self._waker.fileno(), zmq.POLLIN)
             while not self._stop.is_set():
                 self._turn(poller, pub, sub)
             self._send_queued(pub)
-        except Exception as error:  # noqa: BLE001  # handed to the process's own thread, which stops loudly
-            self._failure = error
-        finally:
             sub.close(linger=0)
             pub.close()
             context.term()
+        except Exception as error:  # noqa: BLE001  # handed to the process's own thread, which stops loudly
+            self._failure = error
+            context.destroy(linger=0)
 
     def _turn(self, poller: zmq.Poller, pub: Socket, sub: Socket) -> None:
         now = time.monotonic()
@@ -161,10 +161,9 @@ class BusLink:
         envelopes = self._drain(sub)
         if not envelopes:
             return
-        if self._on_batch is not None:
-            self._on_batch(envelopes)
-        else:
-            self._incoming.put(envelopes)
+        self._incoming.put(envelopes)
+        if self._on_news is not None:
+            self._on_news()
 
     def _send_queued(self, pub: Socket) -> None:
         while self._outgoing:

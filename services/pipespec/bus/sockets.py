@@ -26,7 +26,7 @@ HIGH_WATER_MARK = 1000
 
 def publisher(context: Context, endpoints: list[str]) -> Socket:
     """A PUB socket connected to the brokers' publish endpoints."""
-    socket = _prepared(context.socket(zmq.PUB))
+    socket = _prepared(context.socket(zmq.PUB), endpoints)
     for endpoint in endpoints:
         socket.connect(endpoint)
     return socket
@@ -34,7 +34,7 @@ def publisher(context: Context, endpoints: list[str]) -> Socket:
 
 def subscriber(context: Context, endpoints: list[str], topics: list[bytes]) -> Socket:
     """A SUB socket connected to the brokers' subscribe endpoints, subscribed once and for all to its inboxes."""
-    socket = _prepared(context.socket(zmq.SUB))
+    socket = _prepared(context.socket(zmq.SUB), endpoints)
     socket.set(zmq.SNDHWM, 0)
     for topic in topics:
         socket.subscribe(topic)
@@ -45,7 +45,7 @@ def subscriber(context: Context, endpoints: list[str], topics: list[bytes]) -> S
 
 def broker_in(context: Context, endpoint: str) -> Socket:
     """The XSUB socket where everyone publishes."""
-    socket = _prepared(context.socket(zmq.XSUB))
+    socket = _prepared(context.socket(zmq.XSUB), [endpoint])
     socket.set(zmq.SNDHWM, 0)
     socket.bind(endpoint)
     return socket
@@ -53,12 +53,13 @@ def broker_in(context: Context, endpoint: str) -> Socket:
 
 def broker_out(context: Context, endpoint: str) -> Socket:
     """The XPUB socket where everyone subscribes."""
-    socket = _prepared(context.socket(zmq.XPUB))
+    socket = _prepared(context.socket(zmq.XPUB), [endpoint])
     socket.bind(endpoint)
     return socket
 
 
-def _prepared(socket: Socket) -> Socket:
+def _prepared(socket: Socket, endpoints: list[str]) -> Socket:
+    socket.set(zmq.IPV6, int(any("[" in endpoint for endpoint in endpoints)))
     for option, value in (
         (zmq.SNDHWM, HIGH_WATER_MARK),
         (zmq.RCVHWM, HIGH_WATER_MARK),

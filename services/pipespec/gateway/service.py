@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import structlog
 
@@ -31,6 +32,8 @@ from pipespec.protocol.gateway_replica import GatewayReplica
 from pipespec.protocol.ids import FLEET, gateway_inbox
 from pipespec.protocol.timers import Timers
 
+STOP_S = 1.0
+"""For the edges to say the last words to what is left after the drain."""
 HUNG_S = 10.0
 """An event loop that has not turned its clock for so long hangs."""
 
@@ -59,7 +62,7 @@ async def _serve(pipeline: Pipeline, replica: str, shutdown: Shutdown) -> None:
         max_sessions=pipeline.gateway.max_sessions,
         tick_s=timers.heartbeat_s / 2,
     )
-    link = BusLink(pipeline.brokers, inbox=gateway_inbox(replica), topics=[FLEET], on_batch=backend.on_batch)
+    link = BusLink(pipeline.brokers, inbox=gateway_inbox(replica), topics=[FLEET], on_news=backend.on_news)
     backend.attach(link)
     health = HealthServer(
         host=pipeline.gateway.host,
@@ -69,63 +72,70 @@ async def _serve(pipeline: Pipeline, replica: str, shutdown: Shutdown) -> None:
     )
     with health:
         health.register(GatewayMetrics(backend, link))
-        async with backend:
-            if not await asyncio.to_thread(link.start):
-                log.warning("bus.not_joined_yet", advice="is a broker running? it goes on trying")
-            async with _edges(pipeline, backend, text):
-                log.info("gateway.ready", metrics=health.url, model=pipeline.model_name)
-                await _until(shutdown, backend)
-                await _drain(pipeline, backend, shutdown)
-        link.close()
+        try:
+            async with backend:
+                if not await asyncio.to_thread(link.start):
+                    log.warning("bus.not_joined_yet", advice="is a broker running? it goes on trying")
+                async with _edges(pipeline, backend, text) as edges:
+                    log.info("gateway.ready", metrics=health.url, model=pipeline.model_name)
+                    work = _work(pipeline, backend, shutdown)
+                    await _first(work, backend.failed(), *(edge.failed() for edge in edges))
+        finally:
+            link.close()  # publishes what is queued first: stages hear that their sessions are closed
+
+
+class Edge(Protocol):
+    """A listening server of one client protocol."""
+
+    port: int
+
+    async def failed(self) -> None:
+        """Wait until it can no longer serve, and raise why."""
+
+    async def stop(self, *, grace_s: float) -> None:
+        """Let running requests finish for ``grace_s``, end the rest with an explicit error."""
 
 
 @asynccontextmanager
-async def _edges(pipeline: Pipeline, backend: PipelineBackend, text: TextModel) -> AsyncIterator[None]:
+async def _edges(pipeline: Pipeline, backend: PipelineBackend, text: TextModel) -> AsyncIterator[list[Edge]]:
     """HTTP, gRPC and ZeroMQ, for as long as the block lasts."""
     settings, name = pipeline.gateway, pipeline.model_name
     app = create_app(backend=backend, text=text, settings=settings, model_name=name)
-    http = await serve_http(app, settings.host, settings.http_port)
-    grpc = await serve_grpc(
-        backend=backend,
-        text=text,
-        settings=settings,
-        model_name=name,
-        host=settings.host,
-        port=settings.grpc_port,
-    )
-    zmq = await serve_zmq(
-        backend=backend,
-        text=text,
-        settings=settings,
-        model_name=name,
-        host=settings.host,
-        port=settings.zmq_port,
-    )
-    log.info("gateway.listening", host=settings.host, http=http.port, grpc=grpc.port, zmq=zmq.port)
+    edges: list[Edge] = []
     try:
-        yield
+        edges.append(await serve_http(app, settings.host, settings.http_port))
+        for serve, port in ((serve_grpc, settings.grpc_port), (serve_zmq, settings.zmq_port)):
+            edge = await serve(
+                backend=backend, text=text, settings=settings, model_name=name, host=settings.host, port=port
+            )
+            edges.append(edge)
+        http, grpc, zmq = (edge.port for edge in edges)
+        log.info("gateway.listening", host=settings.host, http=http, grpc=grpc, zmq=zmq)
+        yield edges
     finally:
-        await asyncio.gather(http.stop(grace_s=1), grpc.stop(grace_s=1), zmq.stop())
+        await asyncio.gather(*(edge.stop(grace_s=STOP_S) for edge in edges))
 
 
-async def _until(shutdown: Shutdown, backend: PipelineBackend) -> None:
-    """Return at the shutdown; raise what broke the pipeline, if that comes first."""
+async def _work(pipeline: Pipeline, backend: PipelineBackend, shutdown: Shutdown) -> None:
+    """Until the shutdown; then no new sessions, and wait for those that run."""
     loop, over = asyncio.get_running_loop(), asyncio.Event()
 
     def end() -> None:
         loop.call_soon_threadsafe(over.set)
 
     shutdown.call(end)
-    ended = {asyncio.create_task(over.wait()), asyncio.create_task(backend.failed())}
-    done, pending = await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    for task in done:
-        task.result()
-
-
-async def _drain(pipeline: Pipeline, backend: PipelineBackend, shutdown: Shutdown) -> None:
-    """No new sessions; wait for those that run."""
+    await over.wait()
     log.info("gateway.draining", reason=shutdown.reason, sessions=backend.num_sessions)
     await backend.drain(timeout_s=pipeline.gateway.drain_timeout_s)
     log.info("gateway.stopping", sessions_cut=backend.num_sessions)
+
+
+async def _first(*alternatives: Coroutine[None, None, None]) -> None:
+    """Return when the first ends, or raise what it raises; the others are cancelled."""
+    tasks = [asyncio.create_task(alternative) for alternative in alternatives]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        task.result()

@@ -15,25 +15,29 @@ from contextlib import suppress
 from typing import Self
 from weakref import WeakValueDictionary
 
+import structlog
+
 from pipespec.bus.link import BusLink
 from pipespec.gateway.backend import StageStats, Tokens
 from pipespec.ops.errors import Overloaded, SessionLost, Unavailable
-from pipespec.protocol.gateway_replica import Committed, Counted, Ended, GatewayReplica
-from pipespec.protocol.ids import SESSION_ID_LEN, Rank, SessionId, TokenId
-from pipespec.protocol.messages import EndReason, Envelope, StageCounters
+from pipespec.protocol.gateway_replica import Committed, Counted, Ended, GatewayReplica, Skewed
+from pipespec.protocol.ids import SESSION_ID_LEN, Rank, SessionId, TokenId, Topic, stage_inbox
+from pipespec.protocol.messages import MAX_SESSION_TOKENS, EndReason, Heartbeat, StageCounters
 from pipespec.protocol.sampling import Sampling
+
+log = structlog.get_logger(__name__)
 
 
 class SessionStream:
     """One session's committed tokens, as they come. Iterate once, from one task."""
 
-    def __init__(self, pipeline: PipelineBackend, session: SessionId, route: tuple[str, ...]) -> None:
+    def __init__(self, pipeline: PipelineBackend, session: SessionId) -> None:
         self.session = session
         self._pipeline = pipeline
-        self._ranks = [Rank(rank) for rank, name in enumerate(route) if name]
         self._end: EndReason | None = None
         self._waiting: list[Tokens] = []
-        self._counted: dict[Rank, StageCounters] = {}
+        self._awaited: set[Topic] = set()
+        self._counted: dict[tuple[Rank, Topic], StageCounters] = {}
         self._news = asyncio.Event()
 
     @property
@@ -46,10 +50,13 @@ class SessionStream:
         match event:
             case Committed(start=start, tokens=tokens):
                 self._waiting.append(Tokens(start, tokens))
-            case Ended(reason=reason):
+            case Ended(reason=reason, route=route):
                 self._end = reason
-            case Counted(rank=rank, counters=counters):
-                self._counted[rank] = counters
+                inboxes = [stage_inbox(Rank(rank), name) for rank, name in enumerate(route) if name]
+                self._awaited = set(inboxes)
+            case Counted(rank=rank, replica=replica, counters=counters):
+                self._counted[rank, replica] = counters
+                self._awaited.discard(replica)
         self._news.set()
 
     def __aiter__(self) -> AsyncIterator[Tokens]:
@@ -79,20 +86,16 @@ class SessionStream:
         self._pipeline.end_session(self.session, reason)
 
     async def stats(self, *, timeout_s: float = 1.0) -> list[StageStats]:
-        """Counters of the stages that answered in time."""
-        deadline_s = time.monotonic() + timeout_s
-        while len(self._counted) < len(self._ranks):
-            left_s = deadline_s - time.monotonic()
-            self._news.clear()
-            try:
-                await asyncio.wait_for(self._news.wait(), max(0.0, left_s))
-            except TimeoutError:
-                break
-        return [
-            StageStats(rank, self._pipeline.stage_name(rank), self._counted[rank])
-            for rank in self._ranks
-            if rank in self._counted
-        ]
+        """Counters of the stages that answered in time, of all replicas that took part."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._awaited:
+                    self._news.clear()
+                    await self._news.wait()
+        totals: dict[Rank, StageCounters] = {}
+        for (rank, _), counters in sorted(self._counted.items()):
+            totals[rank] = totals.get(rank, StageCounters()).plus(counters)
+        return [StageStats(rank, self._pipeline.stage_name(rank), total) for rank, total in totals.items()]
 
 
 class PipelineBackend:
@@ -111,9 +114,10 @@ class PipelineBackend:
         self._timer: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
         self._session_ended = asyncio.Event()
+        self._is_woken = False
 
     def attach(self, link: BusLink) -> None:
-        """Give it the link whose batches go to ``on_batch``."""
+        """Give it the link that calls ``on_news``."""
         self._link = link
 
     async def __aenter__(self) -> Self:
@@ -154,9 +158,9 @@ class PipelineBackend:
 
     @property
     def context_len(self) -> int:
-        """The target's, 0 before a target was heard of."""
+        """The target's, or what the protocol can carry; 0 before a target was heard of."""
         target = self.core.fleet.target(time.monotonic())
-        return target.context_len if target else 0
+        return min(target.context_len, MAX_SESSION_TOKENS) if target else 0
 
     @property
     def vocab_size(self) -> int:
@@ -182,10 +186,10 @@ class PipelineBackend:
                 f"{self.num_sessions} sessions are open, the limit is {self._max_sessions}; try again later"
             )
         session_id = SessionId(secrets.token_bytes(SESSION_ID_LEN))
-        session = self.core.open(
+        self.core.open(
             time.monotonic(), session_id, prompt=tuple(prompt), sampling=sampling, speculate=speculate
         )
-        stream = self._streams[session_id] = SessionStream(self, session_id, session.route)
+        stream = self._streams[session_id] = SessionStream(self, session_id)
         self._carry_out()
         return stream
 
@@ -201,15 +205,17 @@ class PipelineBackend:
 
     # From the bus and the clock
 
-    def on_batch(self, envelopes: list[Envelope]) -> None:
-        """Hand received messages to the event loop; called on the bus thread."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._receive, envelopes)
+    def on_news(self) -> None:
+        """Let the event loop receive; called on the bus thread. One call is under way at a time."""
+        if self._loop is not None and not self._is_woken and not self._loop.is_closed():
+            self._is_woken = True
+            self._loop.call_soon_threadsafe(self._receive)
 
-    def _receive(self, envelopes: list[Envelope]) -> None:
+    def _receive(self) -> None:
+        self._is_woken = False
         now = time.monotonic()
         try:
-            for envelope in envelopes:
+            for envelope in self._link.receive(0.0) if self._link is not None else ():
                 self.core.on_envelope(now, envelope)
             self._carry_out()
         except Exception as error:  # noqa: BLE001  # raised by the clock's task, which stops the service loudly
@@ -228,6 +234,9 @@ class PipelineBackend:
         """News to the streams, then publications."""
         events, self.core.events = self.core.events, []
         for event in events:
+            if isinstance(event, Skewed):
+                self._warn(event.beat)
+                continue
             if isinstance(event, Committed):
                 self.num_committed += len(event.tokens)
             elif isinstance(event, Ended):
@@ -237,3 +246,17 @@ class PipelineBackend:
                 stream.tell(event)
         if self._link is not None:
             self._link.publish(self.core.outbox.take())
+
+    def _warn(self, beat: Heartbeat) -> None:
+        fleet = self.core.fleet
+        log.warning(
+            "replica.incompatible",
+            replica=f"{beat.rank}.{beat.replica}",
+            num_stages=beat.num_stages,
+            weights=beat.weights.hex(),
+            tokenizer=beat.tokenizer.hex(),
+            expected_num_stages=fleet.num_stages,
+            expected_weights=fleet.weights.hex(),
+            expected_tokenizer=fleet.tokenizer.hex(),
+            advice="it gets no sessions; all stages must share one vocabulary, all target replicas one model",
+        )

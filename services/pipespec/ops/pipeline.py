@@ -54,7 +54,7 @@ class StageSettings(_Settings):
     min_match: int = Field(default=3, ge=1, le=64)
     """``suffix`` only: shortest earlier match that is worth a guess."""
     max_sessions: int = Field(default=64, ge=1, le=100_000)
-    """Sessions held at once; more are refused at the gateway."""
+    """Sessions held at once by one replica; without one that has room, the gateway answers 429."""
     prefill_chunk: int = Field(default=256, ge=1, le=1_000_000)
     """Prompt tokens fed in one step; smaller keeps the loop responsive, larger is faster."""
     replicas: int = Field(default=1, ge=1, le=64)
@@ -72,7 +72,7 @@ class StageSettings(_Settings):
 class BrokerSettings(_Settings):
     """Where one broker listens. Processes publish to ``publish_port`` and subscribe at ``subscribe_port``."""
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", pattern=r"^[A-Za-z0-9._:-]+$")
     """Address that it binds and that others connect to."""
     publish_port: Port = 0
     subscribe_port: Port = 0
@@ -113,6 +113,10 @@ class TimerSettings(_Settings):
     """A session without a commit for this long gets another target replica, where there is one; each time it doubles."""
     prefill_ms_per_token: float = Field(default=20.0, ge=0, le=10_000)
     """Added to ``stall_ms`` per token that a new target has to read first; generous, because a CPU takes its time."""
+    hung_ms: int = Field(default=15_000, ge=100, le=600_000)
+    """A replica whose loop has not turned for this long gets no work although it beats; longer than any one step."""
+    lost_ms: int = Field(default=30_000, ge=100, le=600_000)
+    """Without any usable target for this long, sessions end with an explicit error."""
     lease_ms: int = Field(default=10_000, ge=100, le=600_000)
     """A stage frees a session that no ``state`` names for this long."""
     sync_ms: int = Field(default=25, ge=1, le=10_000)

@@ -11,9 +11,10 @@ from typing import Any
 
 import msgpack
 
-from pipespec.ops.errors import MalformedMessage, RequestError
+from pipespec.ops.errors import InvariantBroken, MalformedMessage, RequestError
 from pipespec.protocol.ids import DIGEST_LEN, MAX_STAGES, SESSION_ID_LEN, Incarnation, Topic
 from pipespec.protocol.messages import (
+    MAX_SESSION_TOKENS,
     MAX_WINDOW,
     VERSION,
     ChainIdentity,
@@ -46,8 +47,6 @@ from pipespec.protocol.schema import (
 )
 
 MAX_MESSAGE_BYTES = 1024 * 1024
-MAX_TOKENS = 200_000
-"""Tokens of a prompt, of a committed prefix and of a state's tail at most."""
 MAX_ENTRIES = 1024
 """Sessions in one ``state`` at most."""
 
@@ -64,7 +63,12 @@ def _reason() -> FieldType:
 
 
 _U32, _U64, _SESSION, _DIGEST = uint(32), uint(64), bytes_of(SESSION_ID_LEN), bytes_of(DIGEST_LEN)
-_RANK, _REPLICA, _WINDOW, _LONG = uint(8, below=MAX_STAGES), text(63), tokens(MAX_WINDOW), tokens(MAX_TOKENS)
+_RANK, _REPLICA, _WINDOW, _LONG = (
+    uint(8, below=MAX_STAGES),
+    text(63),
+    tokens(MAX_WINDOW),
+    tokens(MAX_SESSION_TOKENS),
+)
 _BIAS_ID, _BIAS = uint(32), number()
 
 
@@ -148,6 +152,7 @@ KINDS: dict[str, Struct] = {
             ("num_stages", uint(8)),
             ("turn", _U64),
             ("sessions", _U32),
+            ("max_sessions", _U32),
             ("counters", _COUNTERS.as_field()),
         ),
     ),
@@ -165,11 +170,17 @@ def kind_of(message: Message) -> str:
 
 
 def encode(envelope: Envelope) -> bytes:
-    """Pack an envelope."""
+    """Pack an envelope.
+
+    Raises:
+        InvariantBroken: it would be larger than a message can be; ``MAX_SESSION_TOKENS`` is there to prevent it.
+    """
     kind = kind_of(envelope.message)
     sender = envelope.sender.decode()
     body = KINDS[kind].pack(envelope.message)
     packed: bytes = msgpack.packb([VERSION, kind, sender, envelope.incarnation, envelope.number, body])
+    if len(packed) > MAX_MESSAGE_BYTES:
+        raise InvariantBroken(f"a {kind} of {len(packed)} bytes; nobody reads more than {MAX_MESSAGE_BYTES}")
     return packed
 
 
@@ -195,14 +206,27 @@ def decode(data: bytes) -> Envelope:
         message = struct.unpack(body, kind=SegmentKind(kind)) if struct is _SEGMENT else struct.unpack(body)
     except RequestError as error:  # sampling parameters check their own ranges
         raise MalformedMessage(f"{kind}: {error}") from None
-    if isinstance(message, Open) and not message.prompt:
-        raise MalformedMessage("open: the prompt is empty")
+    _check_sense(message)
     return Envelope(
         sender=Topic(text(128).unpack(sender).encode()),
         incarnation=Incarnation(_U64.unpack(incarnation)),
         number=_U64.unpack(count),
         message=message,
     )
+
+
+def _check_sense(message: Message) -> None:
+    """What no single field can tell."""
+    match message:
+        case Open(prompt=prompt, route=route):
+            if not prompt:
+                raise MalformedMessage("open: the prompt is empty")
+            if not route:
+                raise MalformedMessage("open: the route is empty")
+        case State(entries=entries):
+            for entry in entries:
+                if len(entry.tail) > entry.committed:
+                    raise MalformedMessage(f"state: a tail of {len(entry.tail)} of {entry.committed} tokens")
 
 
 def _no_ext(code: int, _data: bytes) -> Any:

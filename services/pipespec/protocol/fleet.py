@@ -1,7 +1,8 @@
-"""The fleet as heartbeats tell it: which replicas live, what they can serve, and the route for a new session.
+"""The fleet as heartbeats tell it: which replicas live, what they can serve, and the route for a session.
 
-Sans-I/O. A replica counts while its last heartbeat is younger than ``dead_s``. A route needs a target; every other
-stage is optional, because a pipeline without drafts is slower, never stuck (DESIGN section 3, rule 4).
+Sans-I/O. A replica counts while its last heartbeat is younger than ``dead_s`` and its loop has turned within
+``hung_s``. A route needs a target; every other stage is optional, because a pipeline without drafts is slower, never
+stuck (DESIGN section 3, rule 4). The first usable target pins the weights; others are incompatible while it lasts.
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ from pipespec.protocol.timers import Timers
 Member = tuple[Rank, str]
 """A replica by rank and name."""
 
+_FORGET_S = 600.0
+"""A replica that was not heard of for so long is forgotten; names come and go for ever."""
+
 
 @dataclass(slots=True)
 class _Heard:
     beat: Heartbeat
     at_s: float
+    turned_s: float
 
 
 class Fleet:
@@ -29,11 +34,13 @@ class Fleet:
 
     def __init__(self, *, num_stages: int, tokenizer: bytes, timers: Timers) -> None:
         self.num_stages = num_stages
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
+        self.weights = b""
+        self.incompatible: dict[Member, Heartbeat] = {}
         self._timers = timers
         self._heard: dict[Member, _Heard] = {}
         self._placed: Counter[Member] = Counter()
-        self.incompatible: dict[Member, Heartbeat] = {}
+        self._forgot_s = 0.0
 
     @property
     def target_rank(self) -> Rank:
@@ -43,20 +50,34 @@ class Fleet:
     def on_heartbeat(self, now: float, beat: Heartbeat, sender: Topic) -> bool:
         """Note a heartbeat; False when the replica is not one of this chain (and never gets work)."""
         member = (beat.rank, beat.replica)
-        fits = (
-            beat.num_stages == self.num_stages
-            and 0 <= beat.rank < self.num_stages
-            and sender == stage_inbox(beat.rank, beat.replica)
-            and beat.tokenizer
-            in ((self._tokenizer,) if beat.rank == self.target_rank else (b"", self._tokenizer))
-        )
-        if not fits:
+        self._forget(now)
+        if beat.rank == self.target_rank and self.target(now) is None:
+            self.weights = beat.weights
+        if not self._is_compatible(beat, sender):
             self.incompatible[member] = beat
             self._heard.pop(member, None)
             return False
         self.incompatible.pop(member, None)
-        self._heard[member] = _Heard(beat, now)
+        before = self._heard.get(member)
+        turned_s = before.turned_s if before and before.beat.turn == beat.turn else now
+        self._heard[member] = _Heard(beat, now, turned_s)
         return True
+
+    def _is_compatible(self, beat: Heartbeat, sender: Topic) -> bool:
+        if beat.num_stages != self.num_stages or beat.rank >= self.num_stages:
+            return False
+        if sender != stage_inbox(beat.rank, beat.replica):
+            return False
+        if beat.rank == self.target_rank:
+            return beat.tokenizer == self.tokenizer and beat.weights == self.weights
+        return beat.tokenizer in (b"", self.tokenizer)
+
+    def _forget(self, now: float) -> None:
+        if now - self._forgot_s < _FORGET_S:
+            return
+        self._forgot_s = now
+        self._heard = {m: heard for m, heard in self._heard.items() if now - heard.at_s < _FORGET_S}
+        self.incompatible.clear()  # who still beats comes again at once
 
     def living(self, now: float) -> list[Heartbeat]:
         """Heartbeats of replicas that count now, by rank and name."""
@@ -69,19 +90,20 @@ class Fleet:
         return heard.beat if heard else None
 
     def is_usable(self, now: float, member: Member) -> bool:
-        """Whether the member lives, is ready and does not drain."""
+        """Whether the member lives, turns, is ready and does not drain."""
         heard = self._heard.get(member)
         return (
             heard is not None
             and now - heard.at_s <= self._timers.dead_s
+            and now - heard.turned_s <= self._timers.hung_s
             and heard.beat.ready
             and not heard.beat.draining
         )
 
     def target(self, now: float) -> Heartbeat | None:
-        """A usable target replica, None where there is none."""
-        name = self._pick(now, self.target_rank, frozenset(), None)
-        return self.beat_of((self.target_rank, name)) if name else None
+        """A usable target replica, with or without room for more sessions; None where there is none."""
+        usable = [m for m in self._heard if m[0] == self.target_rank and self.is_usable(now, m)]
+        return self.beat_of(min(usable)) if usable else None
 
     def route(
         self,
@@ -92,7 +114,7 @@ class Fleet:
         identity: ChainIdentity | None = None,
         keep: tuple[str, ...] | None = None,
     ) -> tuple[str, ...] | None:
-        """Replica names by rank, the least loaded of each; None while no target is usable.
+        """Replica names by rank, the least loaded of each that has room; None while no target is usable or has room.
 
         Args:
             now: seconds.
@@ -114,8 +136,12 @@ class Fleet:
         return tuple(route) if route[-1] else None
 
     def _pick(self, now: float, rank: Rank, avoid: Collection[Member], identity: ChainIdentity | None) -> str:
-        members = [m for m in self._heard if m[0] == rank and m not in avoid and self._fits(now, m, identity)]
-        members.sort(key=lambda member: (self._placed[member], member))
+        members = [
+            m
+            for m in self._heard
+            if m[0] == rank and m not in avoid and self._fits(now, m, identity) and self._has_room(m)
+        ]
+        members.sort(key=lambda member: (self._load(member), member))
         return members[0][1] if members else ""
 
     def _fits(self, now: float, member: Member, identity: ChainIdentity | None) -> bool:
@@ -124,8 +150,18 @@ class Fleet:
         is_target = member[0] == self.target_rank
         return not is_target or identity is None or self._heard[member].beat.weights == identity.weights
 
+    def _load(self, member: Member) -> int:
+        """Sessions: those that this gateway placed, or more when the replica says so (other gateways place too)."""
+        return max(self._placed[member], self._heard[member].beat.sessions)
+
+    def _has_room(self, member: Member) -> bool:
+        return self._load(member) < self._heard[member].beat.max_sessions
+
     def place(self, route: tuple[str, ...], *, by: int) -> None:
         """Count a session in (``by`` 1) or out (-1) of every replica of its route."""
         for rank, name in enumerate(route):
             if name:
-                self._placed[(Rank(rank), name)] += by
+                member = (Rank(rank), name)
+                self._placed[member] += by
+                if self._placed[member] == 0:
+                    del self._placed[member]

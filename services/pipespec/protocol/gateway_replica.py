@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipespec.ops.errors import Unavailable
+from pipespec.ops.errors import Overloaded, Unavailable
 from pipespec.protocol.fleet import Fleet, Member
 from pipespec.protocol.gateway_session import Commit, GatewaySession
 from pipespec.protocol.ids import Position, Rank, SessionId, TokenId, Topic, stage_inbox
@@ -49,22 +49,31 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The session takes no more tokens."""
+    """The session takes no more tokens; ``route`` is the last one, whose stages now say their counters."""
 
     session: SessionId
     reason: EndReason
+    route: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A stage's last word on a session that ended."""
+    """A stage replica's last word on a session that it has left."""
 
     session: SessionId
     rank: Rank
+    replica: Topic
     counters: StageCounters
 
 
-Event = Committed | Ended | Counted
+@dataclass(frozen=True, slots=True)
+class Skewed:
+    """A replica was found that does not fit this chain and gets no work; told once each time it appears."""
+
+    beat: Heartbeat
+
+
+Event = Committed | Ended | Counted | Skewed
 
 
 class GatewayReplica:
@@ -80,6 +89,7 @@ class GatewayReplica:
         self._rules = rules or Rules()
         self._peers = Peers(self._rules)
         self._stated_s = float("-inf")
+        self._target_s = float("-inf")
 
     # Clients
 
@@ -96,14 +106,17 @@ class GatewayReplica:
 
         Raises:
             Unavailable: no target replica is usable.
+            Overloaded: those that are have no room.
         """
-        route = self.fleet.route(now, speculate=speculate)
-        beat = self.fleet.beat_of((self.fleet.target_rank, route[-1])) if route else None
-        if route is None or beat is None:
+        if self.fleet.target(now) is None:
             raise Unavailable(
                 "no target replica is ready: wait for the target stage to load, or look at its log",
                 code="no_target_available",
             )
+        route = self.fleet.route(now, speculate=speculate)
+        beat = self.fleet.beat_of((self.fleet.target_rank, route[-1])) if route else None
+        if route is None or beat is None:
+            raise Overloaded("every target replica holds as many sessions as it may; try again later")
         session = GatewaySession(
             session_id,
             now=now,
@@ -128,7 +141,7 @@ class GatewayReplica:
         self.fleet.place(session.route, by=-1)
         for inbox in session.inboxes:
             self.outbox.send(inbox, session.close_message(session.end))
-        self.events.append(Ended(session_id, session.end))
+        self.events.append(Ended(session_id, session.end, session.route))
 
     def _announce_open(self, session: GatewaySession) -> None:
         for inbox in session.inboxes:
@@ -147,10 +160,9 @@ class GatewayReplica:
             case Sync() as message:
                 self._on_sync(envelope.sender, message)
             case Heartbeat() as message:
-                if not self.fleet.on_heartbeat(now, message, envelope.sender):
-                    self.counts["incompatible_replica"] += 1
+                self._on_heartbeat(now, envelope.sender, message)
             case Finished() as message:
-                self._on_finished(now, message)
+                self._on_finished(now, envelope.sender, message)
             case _:
                 self.counts["not_for_a_gateway"] += 1
 
@@ -190,17 +202,34 @@ class GatewayReplica:
         else:
             self.outbox.send(sender, session.open_message())
 
-    def _on_finished(self, now: float, message: Finished) -> None:
+    def _on_heartbeat(self, now: float, sender: Topic, beat: Heartbeat) -> None:
+        is_known = (beat.rank, beat.replica) in self.fleet.incompatible
+        if not self.fleet.on_heartbeat(now, beat, sender):
+            self.counts["incompatible_replica"] += 1
+            if not is_known:
+                self.events.append(Skewed(beat))
+
+    def _on_finished(self, now: float, sender: Topic, message: Finished) -> None:
+        self.events.append(Counted(message.session, message.rank, sender, message.counters))
         session = self.sessions.get(message.session)
-        if session is None:
-            self.events.append(Counted(message.session, message.rank, message.counters))
+        if session is None or message.epoch != session.epoch or sender not in session.inboxes:
             return
-        if message.reason is not EndReason.REFUSED or message.epoch != session.epoch:
+        if message.rank >= len(session.route) or sender != stage_inbox(
+            message.rank, session.route[message.rank]
+        ):
+            self.counts["forged_rank"] += 1
             return
-        self.counts["refused"] += 1
-        session.avoid.add((message.rank, session.route[message.rank]))
-        if not self._reroute(now, session) and message.rank == self.fleet.target_rank:
-            self.close(message.session, EndReason.REFUSED)
+        member = (message.rank, session.route[message.rank])
+        if message.reason is EndReason.REFUSED:
+            self.counts["refused"] += 1
+            session.avoid(member, until=float("inf"))
+            if not self._reroute(now, session) and message.rank == self.fleet.target_rank:
+                self.close(message.session, EndReason.REFUSED)
+        elif message.reason is EndReason.FULL:
+            # A target without an alternative is asked again by every state: it opens the session when it has room.
+            self.counts["full"] += 1
+            session.avoid(member, until=now + self._timers.dead_s)
+            self._reroute(now, session)
 
     # Time
 
@@ -209,6 +238,11 @@ class GatewayReplica:
         if now - self._stated_s < self._timers.heartbeat_s:
             return
         self._stated_s = now
+        if self.fleet.target(now) is not None:
+            self._target_s = now
+        elif now - self._target_s > self._timers.lost_s:
+            for session_id in list(self.sessions):
+                self.close(session_id, EndReason.LOST)
         for session in list(self.sessions.values()):
             self._look_after(now, session)
         if self._rules.announce:
@@ -237,7 +271,7 @@ class GatewayReplica:
         route = self.fleet.route(
             now,
             speculate=session.speculate,
-            without=session.avoid | ({without} if without else set()),
+            without=session.avoided(now) | ({without} if without else set()),
             identity=session.identity,
             keep=session.route,
         )

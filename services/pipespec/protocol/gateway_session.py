@@ -17,7 +17,7 @@ from pipespec.protocol.sampling import Sampling
 from pipespec.protocol.tokenlog import TokenLog
 
 TAIL = 16
-"""Committed tokens that a ``state`` carries at least; who is further behind asks with ``sync``."""
+"""Committed tokens that a heartbeat's ``state`` carries; who is further behind asks with ``sync``."""
 
 
 class Commit(Enum):
@@ -58,7 +58,7 @@ class GatewaySession:
         self.progress_s = now
         self.rerouted_s = now
         self.num_stalls = 0
-        self.avoid: set[Member] = set()
+        self._avoid: dict[Member, float] = {}
         self._log = TokenLog(identity, prompt)
         self._rules = rules
 
@@ -81,6 +81,14 @@ class GatewaySession:
     def target_inbox(self) -> Topic:
         """Of the replica whose segments count."""
         return stage_inbox(Rank(len(self.route) - 1), self.route[-1])
+
+    def avoid(self, member: Member, *, until: float) -> None:
+        """Do not route through ``member`` before ``until``."""
+        self._avoid[member] = until
+
+    def avoided(self, now: float) -> set[Member]:
+        """Members that must not be in a route now."""
+        return {member for member, until in self._avoid.items() if now < until}
 
     def tokens(self, start: int, end: int) -> tuple[TokenId, ...]:
         """Committed tokens at [start, end)."""

@@ -7,7 +7,7 @@ All values are immutable; all lengths are in tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 from pipespec.protocol.ids import Digest, Epoch, Incarnation, Position, Rank, SessionId, TokenId, Topic
@@ -17,6 +17,9 @@ VERSION = 1
 
 MAX_WINDOW = 512
 """Uncommitted tokens that a stage holds, and a segment carries, at most; a full window stops the stage."""
+
+MAX_SESSION_TOKENS = 250_000
+"""Prompt and generated tokens of a session at most: an ``open`` with all of them fits a message of 1 MiB."""
 
 
 class SegmentKind(StrEnum):
@@ -132,7 +135,9 @@ class EndReason(StrEnum):
     EXPIRED = "expired"
     """A stage heard of no ``state`` for the lease time."""
     REFUSED = "refused"
-    """A stage does not serve it: other tokenizer or weights, or too long for its context."""
+    """A stage does not serve it: other tokenizer, weights or chain, or a token beyond its vocabulary."""
+    FULL = "full"
+    """A stage holds as many sessions as it may; another time it may take this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +186,10 @@ class StageCounters:
     rolled_back: int = 0
     busy_us: int = 0
 
+    def plus(self, other: StageCounters) -> StageCounters:
+        """The sum, field by field."""
+        return StageCounters(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -210,6 +219,7 @@ class Heartbeat:
         num_stages: length of the chain that it was configured for.
         turn: counts turns of its loop; a value that stands still under load means a hung engine.
         sessions: open now.
+        max_sessions: it takes no more than these.
         counters: since its start.
     """
 
@@ -225,6 +235,7 @@ class Heartbeat:
     num_stages: int
     turn: int
     sessions: int
+    max_sessions: int
     counters: StageCounters
 
 

@@ -6,7 +6,7 @@ process still had in flight is dropped; no clock is compared. Message numbers dr
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 from pipespec.protocol.ids import Incarnation, Topic
@@ -15,6 +15,9 @@ from pipespec.protocol.rules import Rules
 
 _REMEMBERED = 1024
 """Numbers remembered per peer; a duplicate that comes later than this is harmless, only wasteful."""
+
+_MAX_PEERS = 4096
+"""Peers remembered, those heard of last; pods come and go for ever."""
 
 
 @dataclass(slots=True)
@@ -29,7 +32,7 @@ class Peers:
     """Everyone that this process has heard of."""
 
     def __init__(self, rules: Rules) -> None:
-        self._peers: dict[Topic, _Peer] = {}
+        self._peers: OrderedDict[Topic, _Peer] = OrderedDict()
         self._rules = rules
 
     def accept(self, envelope: Envelope) -> bool:
@@ -39,6 +42,9 @@ class Peers:
         peer = self._peers.get(envelope.sender)
         if peer is None:
             peer = self._peers[envelope.sender] = _Peer(envelope.incarnation)
+            if len(self._peers) > _MAX_PEERS:
+                self._peers.popitem(last=False)
+        self._peers.move_to_end(envelope.sender)
         if envelope.incarnation != peer.incarnation:
             if envelope.incarnation in peer.retired:
                 return False

@@ -1,7 +1,8 @@
-"""The protocol's rules as switches, for the simulation alone.
+"""The protocol's rules as switches, for tests alone.
 
-Each switch turns one rule off, so that a test can show that the simulation notices: a rule whose absence nobody
-notices is either idle or untested. Services always run with all of them on (``Rules()``).
+Each switch turns one rule off, so that a test can show what it prevents: a rule whose absence nobody notices is
+either idle or untested. Five are noticed by the simulation; three cover for each other while all replicas agree
+and are shown one by one (``tests/protocol/test_rules.py``). Services always run with all of them on (``Rules()``).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from pipespec.protocol.claims import Merge
 from pipespec.protocol.ids import (
@@ -150,11 +150,11 @@ class StageReplica:
             self.dropped["old_epoch"] += 1
             return
         if not place.serves(message) or message.route[place.rank] != place.replica:
-            self._refuse(gateway, message)
+            self._refuse(gateway, message, EndReason.REFUSED)
             return
         if session is None:
             if len(self.sessions) >= place.max_sessions:
-                self._refuse(gateway, message)
+                self._refuse(gateway, message, EndReason.FULL)
                 return
             session = StageSession(
                 message, rank=place.rank, gateway=gateway, limits=self._limits, rules=self._rules
@@ -167,13 +167,13 @@ class StageReplica:
         session.gateway, session.heard_s = gateway, now
         self._asked.pop(message.session, None)
 
-    def _refuse(self, gateway: Topic, message: Open) -> None:
-        self.dropped["refused_session"] += 1
+    def _refuse(self, gateway: Topic, message: Open, reason: EndReason) -> None:
+        self.dropped[f"{reason.value}_session"] += 1
         reply = Finished(
             session=message.session,
             epoch=message.epoch,
             rank=self.place.rank,
-            reason=EndReason.REFUSED,
+            reason=reason,
             counters=StageCounters(),
         )
         self.outbox.send(gateway, reply)
@@ -246,7 +246,7 @@ class StageReplica:
 
     def _drop(self, session: StageSession, reason: EndReason) -> None:
         del self.sessions[session.session]
-        self.counters = _add(self.counters, session.counters)
+        self.counters = self.counters.plus(session.counters)
         self.orders.append(FreeCache(session.session))
         reply = Finished(
             session=session.session,
@@ -300,14 +300,14 @@ class StageReplica:
         for session_id in expired:
             del self._asked[session_id]
 
+    @property
+    def num_remembered(self) -> int:
+        """Sessions that are closed, or asked for and not yet opened; both are forgotten after the lease time."""
+        return len(self._tombstones) + len(self._asked)
+
     def totals(self) -> StageCounters:
         """Counters of all sessions since the start, the open ones included."""
         total = self.counters
         for session in self.sessions.values():
-            total = _add(total, session.counters)
+            total = total.plus(session.counters)
         return total
-
-
-def _add(left: StageCounters, right: StageCounters) -> StageCounters:
-    names = [field.name for field in fields(StageCounters)]
-    return StageCounters(**{name: getattr(left, name) + getattr(right, name) for name in names})

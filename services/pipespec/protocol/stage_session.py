@@ -28,16 +28,18 @@ class StageLimits:
     """What a stage's engine and settings allow.
 
     Attributes:
-        lookahead: tokens that it may be ahead of the next stage; the target is bound by ``MAX_WINDOW``.
+        lookahead: tokens that it may be ahead of the next stage; the target is bound by ``max_window``.
         max_chunk: tokens of one session in one step.
         context_len: prompt and generated tokens that its engine can hold; beyond it the stage falls silent.
         is_model_free: its picks are guesses that may fail to come.
+        max_window: uncommitted tokens at most.
     """
 
     lookahead: int
     max_chunk: int
     context_len: int
     is_model_free: bool = False
+    max_window: int = MAX_WINDOW
 
 
 class StageSession:
@@ -167,10 +169,10 @@ class StageSession:
         if own > 0 and self.claims.log.slice(own - 1, own)[0] in self.sampling.stop_ids:
             return 0
         ahead = own - self.claims.said_from(self._next)
-        lookahead = MAX_WINDOW if self.is_target else self._limits.lookahead
+        lookahead = self._limits.max_window if self.is_target else self._limits.lookahead
         return min(
             lookahead - ahead,
-            MAX_WINDOW - (own - self.claims.committed),
+            self._limits.max_window - (own - self.claims.committed),
             self.sampling.max_tokens - own,
             self._limits.context_len - self._num_prompt - own,
         )

@@ -18,6 +18,8 @@ class Timers:
     lease_s: float
     sync_s: float
     prefill_s_per_token: float = 0.0
+    hung_s: float = 15.0
+    lost_s: float = 30.0
 
     @classmethod
     def of(cls, settings: TimerSettings) -> Self:
@@ -28,5 +30,7 @@ class Timers:
             stall_s=settings.stall_ms / 1000,
             lease_s=settings.lease_ms / 1000,
             sync_s=settings.sync_ms / 1000,
+            hung_s=settings.hung_ms / 1000,
+            lost_s=settings.lost_ms / 1000,
             prefill_s_per_token=settings.prefill_ms_per_token / 1000,
         )

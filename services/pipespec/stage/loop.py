@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from pipespec.bus.link import BusLink
+from pipespec.protocol.ids import FLEET
 from pipespec.protocol.messages import Heartbeat
 from pipespec.protocol.stage_replica import FreeCache, OpenCache, StageReplica
 from pipespec.protocol.work import Engine, Work
@@ -85,6 +86,14 @@ class StageLoop:
                     self._engine.close(session)
         self._link.publish(self.core.outbox.take())
 
+    def drain(self, *, timeout_s: float) -> None:
+        """Say at once that this replica ends; go on working until its sessions have been moved, or for ``timeout_s``."""
+        self.draining = True
+        self._link.publish([(FLEET, self.heartbeat())])
+        until_s = self._clock() + timeout_s
+        while self.core.sessions and self._clock() < until_s:
+            self.turn()
+
     def heartbeat(self) -> Heartbeat:
         """What the fleet hears of this replica; called from the bus thread, reads plain values only."""
         place = self.core.place
@@ -101,5 +110,6 @@ class StageLoop:
             num_stages=place.num_stages,
             turn=self.turns,
             sessions=len(self.core.sessions),
+            max_sessions=place.max_sessions,
             counters=self.totals,
         )

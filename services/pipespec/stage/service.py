@@ -26,6 +26,9 @@ from pipespec.stage.metrics import StageMetrics
 HUNG_S = 60.0
 """A loop that has not turned for so long will not: the longest step is one prefill chunk."""
 
+DRAIN_S = 3.0
+"""Gateways move sessions as soon as they hear that a replica drains; where no other can take them, they are cut."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -105,6 +108,7 @@ def _serve(stage: _Readiness, link: BusLink, loop: StageLoop, shutdown: Shutdown
     log.info("stage.ready", inbox=link.inbox.decode().rstrip("."))
     while not shutdown.is_set():
         loop.turn()
-    loop.draining = True
-    log.info("stage.stopping", reason=shutdown.reason, sessions=len(loop.core.sessions))
+    log.info("stage.draining", reason=shutdown.reason, sessions=len(loop.core.sessions))
+    loop.drain(timeout_s=DRAIN_S)
+    log.info("stage.stopping", sessions_cut=len(loop.core.sessions))
     link.close()

@@ -1,0 +1,64 @@
+"""What three rules prevent that the simulation cannot show, because its replicas agree and so cover for each other.
+
+The other five are turned off in ``tests/sim``, where some seed then fails.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pipespec.protocol.claims import ClaimedLog, Merge
+from pipespec.protocol.gateway_session import Commit, GatewaySession
+from pipespec.protocol.ids import Digest, Epoch, Incarnation, Position, Rank, stage_inbox
+from pipespec.protocol.messages import Envelope, Segment, SegmentKind
+from pipespec.protocol.peers import Peers
+from pipespec.protocol.rules import Rules
+from pipespec.protocol.sampling import Sampling
+from pipespec.protocol.tokenlog import TokenLog
+from protocol.examples import SESSION, ids
+from protocol.test_tokenlog import IDENTITY
+
+DRAFT, TARGET = Rank(0), Rank(1)
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_the_digest_keeps_a_replica_of_another_prefix_from_being_committed(on: bool) -> None:
+    session = GatewaySession(
+        SESSION,
+        now=0.0,
+        prompt=ids(1, 2),
+        sampling=Sampling(max_tokens=9),
+        identity=IDENTITY,
+        route=("a", "b"),
+        speculate=True,
+        rules=Rules(check_digest=on),
+    )
+    skewed = Segment(
+        SegmentKind.VERIFICATION, SESSION, Epoch(0), Position(0), Digest(b"another prompt.."), ids(7)
+    )
+    assert session.on_segment(0.0, skewed) is (Commit.FORKED if on else Commit.EXTENDED)
+    assert session.committed == (0 if on else 1)
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_a_later_rank_is_not_undone_by_a_draft_that_has_not_heard_of_it(on: bool) -> None:
+    log = ClaimedLog(TokenLog(IDENTITY, ids(1)), num_stages=2, rules=Rules(later_rank_wins=on))
+    digest = log.log.digest_at(0)
+    log.merge(TARGET, base=Position(0), digest=digest, tokens=ids(5, 6))
+    late = log.merge(DRAFT, base=Position(0), digest=digest, tokens=ids(5, 9))
+    assert late is (Merge.STALE if on else Merge.APPLIED)
+    assert log.said(TARGET) == (2 if on else 1)
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_what_a_restarted_replica_said_before_is_dropped(on: bool) -> None:
+    peers = Peers(Rules(fence_epochs=on))
+    segment = Segment(SegmentKind.SPECULATION, SESSION, Epoch(0), Position(0), Digest(bytes(16)), ids(1))
+
+    def accepts(incarnation: int, number: int) -> bool:
+        return peers.accept(Envelope(stage_inbox(DRAFT, "a"), Incarnation(incarnation), number, segment))
+
+    assert accepts(1, 1)
+    assert accepts(2, 1)
+    assert accepts(1, 2) is not on
+    assert accepts(2, 1) is not on
