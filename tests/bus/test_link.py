@@ -11,8 +11,9 @@ import pytest
 import zmq
 
 from pipespec.broker.forwarder import Forwarder
+from pipespec.bus.address import publish_endpoints, subscribe_endpoints
 from pipespec.bus.link import BusLink
-from pipespec.ops.errors import SettingsError
+from pipespec.ops.errors import InvariantBroken, SettingsError
 from pipespec.ops.pipeline import BrokerSettings
 from pipespec.protocol.ids import FLEET, Epoch, Rank, gateway_inbox, stage_inbox
 from pipespec.protocol.messages import Close, EndReason, Envelope, Heartbeat
@@ -225,3 +226,53 @@ def test_the_forwarder_counts_what_it_forwards(brokers: list[BrokerSettings]) ->
     finally:
         link.close()
         forwarder.stop()
+
+
+def test_when_the_bus_thread_fails_the_process_is_told_at_its_next_word(
+    brokers: list[BrokerSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("no such interface")
+
+    monkeypatch.setattr("pipespec.bus.link.subscriber", broken)
+    link = BusLink(brokers, inbox=STAGE)
+    assert not link.start(timeout_s=0.5)
+    with pytest.raises(InvariantBroken, match="no such interface"):
+        link.publish([(STAGE, close_of(1))])
+    link.close()
+
+
+def test_news_is_told_once_there_is_something_to_receive(brokers: list[BrokerSettings]) -> None:
+    news = threading.Event()
+    link = BusLink(brokers[:1], inbox=STAGE, on_news=news.set)
+    try:
+        assert link.start()
+        link.publish([(STAGE, close_of(1))])
+        assert news.wait(10)
+        assert [envelope.message for envelope in link.receive(0.0)] == [close_of(1)]
+    finally:
+        link.close()
+
+
+def test_ipv6_brokers_work() -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6 loopback")
+    broker = BrokerSettings(host="::1", publish_port=free_port(), subscribe_port=free_port())
+    forwarder = Forwarder(
+        publish_at=publish_endpoints([broker])[0], subscribe_at=subscribe_endpoints([broker])[0]
+    )
+    link = BusLink([broker], inbox=STAGE)
+    try:
+        assert link.start()
+    finally:
+        link.close()
+        forwarder.stop()
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
