@@ -1,7 +1,7 @@
 """The pipeline as the client adapters see it: the gateway's core on the event loop, the bus behind it.
 
-The core is owned by the event loop: the bus thread hands over batches with ``call_soon_threadsafe``, a timer task
-turns the clock. Tokens wait per session in a list that ``max_tokens`` bounds. A stream lives as long as its adapter
+The core is owned by the event loop: the bus thread fills a bounded inbox and wakes the loop, a timer task turns the
+clock. Tokens wait per session in a list that ``max_tokens`` bounds. A stream lives as long as its adapter
 holds it; after the end it still collects the stages' counters.
 """
 
