@@ -62,6 +62,11 @@ class GrpcServer:
             name="grpc-health",
         )
 
+    async def failed(self) -> None:
+        """Wait until the health task ends, which it does not by itself, and raise its error."""
+        await asyncio.wait([self._health])
+        self._health.result()
+
     async def stop(self, *, grace_s: float = 10.0) -> None:
         """Say that it is not serving, take no more calls, end those that run longer than ``grace_s`` with an error."""
         self._health.cancel()

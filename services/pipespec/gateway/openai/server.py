@@ -43,6 +43,11 @@ class HttpServer:
             ready.cancel()
             self._task.result()
 
+    async def failed(self) -> None:
+        """Wait until the server ends, which it does not by itself, and raise its error."""
+        await asyncio.wait([self._task])
+        self._task.result()
+
     async def stop(self, *, grace_s: float = 10.0) -> None:
         """Stop listening, let running requests finish for ``grace_s``, end the others with an error."""
         self._server.config.timeout_graceful_shutdown = math.ceil(grace_s) + _FLUSH_S

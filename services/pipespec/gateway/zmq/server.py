@@ -62,6 +62,12 @@ class ZmqServer:
             asyncio.create_task(self._look_after_clients(), name="zmq-clients"),
         ]
 
+    async def failed(self) -> None:
+        """Wait until a background task ends, which none does by itself, and raise its error."""
+        done, _ = await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
     async def stop(self, *, grace_s: float = 10.0) -> None:
         """Refuse new requests, let running ones finish for ``grace_s``, end the others with an error, close."""
         self._draining = True
