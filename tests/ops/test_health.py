@@ -75,6 +75,16 @@ def test_a_port_in_use_is_a_settings_error_that_names_it(server: HealthServer) -
         HealthServer(host="127.0.0.1", port=port_of(server), is_alive=lambda: True, is_ready=lambda: True)
 
 
+def test_an_ipv6_address_is_served_and_bracketed_in_the_url() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with HealthServer(host="::1", port=0, is_alive=lambda: True, is_ready=lambda: True) as health:
+        assert health.url == f"http://[::1]:{port_of(health)}"
+        assert get(health, "/livez").status_code == 200
+
+
 def test_a_silent_client_does_not_keep_others_from_their_answer(server: HealthServer) -> None:
     with socket.create_connection(("127.0.0.1", port_of(server))):
         assert get(server, "/healthz").status_code == 200

@@ -7,6 +7,7 @@ says that work can be done. Neither says yes out of habit: both ask the service.
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -41,7 +42,7 @@ class HealthServer:
         answers = {"/healthz": is_alive, "/livez": is_alive, "/readyz": is_ready}
         handler = type("Handler", (_Handler,), {"answers": answers, "registry": self.registry})
         try:
-            self._server = _Server((host, port), handler)
+            self._server = (_ServerV6 if ":" in host else _Server)((host, port), handler)
         except OSError as error:
             raise SettingsError(
                 f"cannot listen at {host}:{port} for metrics: {error.strerror}; set another metrics port"
@@ -51,8 +52,8 @@ class HealthServer:
     @property
     def url(self) -> str:
         """Where it listens."""
-        host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}"
+        host, port = (str(part) for part in self._server.server_address[:2])
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def register(self, collector: Collector) -> None:
         """Show the collector's metrics too."""
@@ -81,6 +82,10 @@ class _Server(ThreadingHTTPServer):
         error = sys.exception()
         if not isinstance(error, ConnectionError | TimeoutError):
             log.error("health.failed", client=client_address, exc_info=error)
+
+
+class _ServerV6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Handler(BaseHTTPRequestHandler):
