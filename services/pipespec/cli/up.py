@@ -69,7 +69,11 @@ def supervise(path: Path, lock: int, timeout: float) -> None:
     """Run what `pipespec up --detach` has prepared."""
     del lock  # held by being open
     folder = RunFolder(path)
-    _run(folder, folder.layout(), timeout_s=timeout, on_ready=lambda: None)
+    layout = folder.layout()
+    folder.write(
+        layout, ready=False
+    )  # from now on `pipespec down` finds this process, not the one that started it
+    _run(folder, layout, timeout_s=timeout, on_ready=lambda: None)
 
 
 def _run(folder: RunFolder, layout: Layout, *, timeout_s: float, on_ready: Callable[[], None]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from pipespec.cli.local.layout import Layout
+from pipespec.cli.local.process_birth import birth
 from pipespec.models.cache import cache_root
 from pipespec.ops.errors import PipespecError
 from pipespec.ops.pipeline import Pipeline, load_pipeline
@@ -36,13 +37,20 @@ class RunState:
 
     Attributes:
         pid: of the supervisor.
+        born: ``birth`` of that process.
         ready: whether requests are served.
         stage_ports: as in ``Layout``.
     """
 
     pid: int
+    born: str | None
     ready: bool
     stage_ports: tuple[tuple[int, ...], ...]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the supervisor still runs: its pid may belong to somebody else by now."""
+        return self.born is not None and birth(self.pid) == self.born
 
 
 class RunFolder:
@@ -53,7 +61,7 @@ class RunFolder:
         self.pipeline_file = path / "pipeline.yaml"
         self.logs = path / "logs"
         self._state_file = path / "state.json"
-        self._lock_file = path / "lock"
+        self.lock_file = path / "lock"
 
     @property
     def name(self) -> str:
@@ -68,7 +76,7 @@ class RunFolder:
             AlreadyRunning: somebody else is.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             self._lock(lock)
             self._state_file.unlink(missing_ok=True)
@@ -88,7 +96,7 @@ class RunFolder:
     def is_claimed(self) -> bool:
         """Whether a supervisor holds the lock now."""
         try:
-            lock = os.open(self._lock_file, os.O_RDWR | os.O_CLOEXEC)
+            lock = os.open(self.lock_file, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
@@ -104,7 +112,8 @@ class RunFolder:
         self.logs.mkdir(parents=True, exist_ok=True)
         document = yaml.safe_dump(layout.pipeline.model_dump(mode="json"), sort_keys=False)
         _replace(self.pipeline_file, document)
-        state = RunState(pid=os.getpid(), ready=ready, stage_ports=layout.stage_ports)
+        pid = os.getpid()
+        state = RunState(pid=pid, born=birth(pid), ready=ready, stage_ports=layout.stage_ports)
         _replace(self._state_file, json.dumps(asdict(state)) + "\n")
 
     def layout(self) -> Layout:
@@ -125,7 +134,9 @@ class RunFolder:
         except FileNotFoundError:
             return None
         ports = tuple(tuple(ports) for ports in document["stage_ports"])
-        return RunState(pid=document["pid"], ready=document["ready"], stage_ports=ports)
+        return RunState(
+            pid=document["pid"], born=document["born"], ready=document["ready"], stage_ports=ports
+        )
 
     def last_log_lines(self, name: str, count: int = 40) -> str:
         """The end of the log of the process called ``name``."""
