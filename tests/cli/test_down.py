@@ -11,8 +11,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from cli.local.test_layout import pipeline
 from cli.local.test_run_folder import write
 from pipespec.cli.down import NotStopped, stop
+from pipespec.cli.local.layout import lay_out
 from pipespec.cli.local.run_folder import RunFolder, run_folder
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -82,3 +84,16 @@ def test_a_successor_that_names_itself_late_is_asked_too() -> None:
         (folder.path / "state.json").write_text(late)
         stop(folder, patience_s=30, margin_s=0)
         assert process.wait(30) == -15
+
+
+def test_a_detached_supervisor_names_itself_before_it_is_ready() -> None:
+    folder = run_folder("one")
+    with folder.claimed() as lock:
+        folder.write(lay_out(pipeline()), ready=False)
+        command = [sys.executable, "-m", "pipespec.cli", "supervise", str(folder.path)]
+        command += ["--lock", str(lock), "--timeout", "0"]
+        with subprocess.Popen(command, pass_fds=[lock], stderr=subprocess.DEVNULL) as process:
+            process.wait(60)
+    state = folder.state()
+    assert state is not None
+    assert (state.pid, state.ready) == (process.pid, False)

@@ -98,6 +98,47 @@ def test_a_second_ctrl_c_does_not_wait_for_the_deaf(spec: MakeSpec) -> None:
     assert not psutil.pid_exists(pids(stage)[0])
 
 
+def test_ctrl_c_while_the_thread_starts_leaves_nothing(
+    spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = spec("stage-0", SERVE)
+    start = SupervisorThread.start
+
+    def interrupted(thread: SupervisorThread) -> None:
+        start(thread)
+        until(lambda: pids(stage))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SupervisorThread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), supervised(supervisor(stage), grace_s=15):
+        pass
+    assert not psutil.pid_exists(pids(stage)[0])
+
+
+def test_a_thread_that_is_stopped_before_it_starts_starts_nothing(spec: MakeSpec) -> None:
+    stage = spec("stage-0", SERVE)
+    thread = SupervisorThread(supervisor(stage), grace_s=15)
+    thread.stop()
+    thread.start()
+    thread.stop()
+    assert not stage.log.exists()
+
+
+def test_a_thread_that_nobody_stops_ends_with_its_maker(spec: MakeSpec) -> None:
+    stage = spec("stage-0", SERVE)
+
+    def make_and_forget() -> None:
+        thread = SupervisorThread(supervisor(stage), grace_s=15)
+        thread.start()
+        ready(thread)
+
+    maker = threading.Thread(target=make_and_forget)
+    maker.start()
+    maker.join()
+    until(lambda: not psutil.pid_exists(pids(stage)[0]))
+    assert "ended in order" in stage.log.read_text()
+
+
 KILLED = """
 import os, sys
 from pathlib import Path

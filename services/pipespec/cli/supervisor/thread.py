@@ -1,7 +1,8 @@
 """The supervisor in a thread of its own, for a command that does something else meanwhile.
 
 The thread starts all children and outlives them: the kernel's parent-death signal watches the thread that started a
-child, not only the process. It is never a daemon thread, so the interpreter does not end before the children have.
+child, not only the process. It is never a daemon thread, so the interpreter does not end before the children have;
+and it ends by itself when the thread that made it has, whatever interrupted that one.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class SupervisorThread:
         self._forced = threading.Event()
         self._failure: Exception | None = None
         self._waits_for: list[str] | None = None
+        self._maker = threading.current_thread()
+        self._has_begun = False
         self._thread = threading.Thread(target=self._run, name="supervisor")
         # What `join` is for; but a `join` that Ctrl-C interrupts takes the thread for ended ever after (Python 3.11).
         self._ended = threading.Event()
@@ -72,6 +75,8 @@ class SupervisorThread:
     def stop(self) -> None:
         """End the processes and the thread; a second Ctrl-C meanwhile does not wait for them."""
         self._shutdown.set("stopped")
+        if not self._has_begun:  # and when it begins, it finds the shutdown set and starts nothing
+            return
         try:
             self._ended.wait()
         except KeyboardInterrupt:
@@ -79,8 +84,9 @@ class SupervisorThread:
             self._ended.wait()
 
     def _run(self) -> None:
+        self._has_begun = True
         try:
-            while not self._shutdown.is_set():
+            while self._maker.is_alive() and not self._shutdown.is_set():
                 self._supervisor.turn()
                 self._waits_for = self._supervisor.waits_for()
                 self._shutdown.wait(TURN_S)
@@ -96,8 +102,8 @@ class SupervisorThread:
 def supervised(supervisor: Supervisor, *, grace_s: float) -> Iterator[SupervisorThread]:
     """Run the supervisor while the block runs; at its end, however it ends, no process is left."""
     thread = SupervisorThread(supervisor, grace_s=grace_s)
-    thread.start()
     try:
+        thread.start()  # inside: Ctrl-C may come before it returns
         yield thread
     finally:
         thread.stop()
