@@ -31,6 +31,9 @@ server.serve_forever()
 """
 """Ready until SIGTERM."""
 
+SICK = SERVE.replace("send_response(200)", "send_response(503 if 'live' in self.path else 200)")
+"""Ready until SIGTERM, and says that it does not live."""
+
 DEAF = SERVE.replace("signal.signal(signal.SIGTERM, end)", "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
 """Ready, and does not listen to SIGTERM."""
 
@@ -55,6 +58,7 @@ def spec(tmp_path: Path) -> Callable[..., ProcessSpec]:
             env=os.environ,
             log=tmp_path / f"{name}.log",
             ready_url=f"http://127.0.0.1:{port}/readyz",
+            live_url=f"http://127.0.0.1:{port}/livez",
         )
 
     return make

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli.supervisor.conftest import DEAF, DIE, SERVE, WITH_CHILD, until
+from cli.supervisor.conftest import DEAF, DIE, SERVE, SICK, WITH_CHILD, until
 from pipespec.cli.supervisor.child import CannotStart
 from pipespec.cli.supervisor.restarts import RestartPolicy
 from pipespec.cli.supervisor.spec import ProcessSpec
@@ -21,14 +21,15 @@ from pipespec.cli.supervisor.supervisor import KeepsDying, Supervisor
 
 MakeSpec = Callable[..., ProcessSpec]
 POLICY = RestartPolicy(first_wait_s=0.01, max_quick_deaths=2)
+PROBING = replace(POLICY, probe_every_s=0.02, max_missed=3)
 
 
 class Watched:
     """A supervisor that notes what it says."""
 
-    def __init__(self, *specs: ProcessSpec) -> None:
+    def __init__(self, *specs: ProcessSpec, policy: RestartPolicy) -> None:
         self.notes: list[str] = []
-        self.supervisor = Supervisor(specs, policy=POLICY, on_note=self.notes.append)
+        self.supervisor = Supervisor(specs, policy=policy, on_note=self.notes.append)
 
     def turn_until(self, condition: Callable[[], object]) -> None:
         def turned() -> object:
@@ -42,8 +43,8 @@ class Watched:
 
 
 @contextmanager
-def watched(*specs: ProcessSpec) -> Iterator[Watched]:
-    one = Watched(*specs)
+def watched(*specs: ProcessSpec, policy: RestartPolicy = POLICY) -> Iterator[Watched]:
+    one = Watched(*specs, policy=policy)
     try:
         yield one
     finally:
@@ -115,6 +116,41 @@ def test_a_process_that_dies_is_started_again_and_its_end_is_told(spec: MakeSpec
         assert len(one.notes) == 1
         assert "stage-0 was ended by signal 9" in one.notes[0]
         assert str(stage.log) in one.notes[0]
+
+
+def test_a_process_that_says_that_it_does_not_live_is_killed_and_started_again(spec: MakeSpec) -> None:
+    stage = spec("stage-0", SICK)
+    with watched(stage, policy=PROBING) as one:
+        one.turn_until(lambda: len(pids(stage)) == 2)
+        assert not psutil.pid_exists(pids(stage)[0])
+        assert len(one.notes) == 1
+        assert "stage-0 hung" in one.notes[0]
+        assert f"{stage.live_url} said no or nothing, 3 times in a row" in one.notes[0]
+
+
+def test_a_process_that_says_nothing_any_more_is_killed_and_started_again(
+    spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipespec.cli.supervisor.child.PROBE_TIMEOUT_S", 0.1)
+    stage = spec("stage-0", SERVE)
+    with watched(stage, policy=replace(PROBING, max_missed=2)) as one:
+        one.ready()
+        os.kill(pids(stage)[0], signal.SIGSTOP)
+        one.turn_until(lambda: len(pids(stage)) == 2)
+        assert "stage-0 hung" in one.notes[0]
+
+
+def test_only_misses_in_a_row_count(spec: MakeSpec) -> None:
+    every_other = "Handler.n = Handler.n + 1; self.send_response(200 if Handler.n % 2 else 503)"
+    code = SERVE.replace("self.send_response(200)", every_other).replace(
+        "    def do_GET", "    n = 0\n    def do_GET"
+    )
+    stage = spec("stage-0", code)
+    with watched(stage, policy=replace(PROBING, probe_every_s=0.0, max_missed=2)) as one:
+        one.ready()
+        for _ in range(50):
+            one.supervisor.turn()
+        assert one.notes == []
 
 
 def test_a_process_that_keeps_dying_is_given_up_with_its_last_lines(spec: MakeSpec) -> None:

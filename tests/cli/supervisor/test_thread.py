@@ -150,7 +150,7 @@ from pipespec.cli.supervisor.thread import supervised
 child = "from pipespec.ops.lifecycle import end_with_parent; import os, time\\n"
 child += f"end_with_parent({os.getpid()}); print('pid', os.getpid(), flush=True); time.sleep(1000)"
 log = Path(sys.argv[1])
-spec = ProcessSpec("stage-0", "stage", (sys.executable, "-c", child), os.environ, log, "http://127.0.0.1:9/")
+spec = ProcessSpec("stage-0", "stage", (sys.executable, "-c", child), os.environ, log, *["http://127.0.0.1:9/"] * 2)
 with supervised(Supervisor([spec], policy=RestartPolicy(), on_note=print), grace_s=15) as thread:
     thread.wait(1000)
 """

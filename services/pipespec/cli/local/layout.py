@@ -105,15 +105,17 @@ def process_specs(layout: Layout, *, file: Path, logs: Path) -> list[ProcessSpec
     """
     pipeline = layout.pipeline
 
-    def spec(name: str, role: str, ready: tuple[str, int], threads: int, *arguments: str) -> ProcessSpec:
+    def spec(name: str, role: str, health: tuple[str, int], threads: int, *arguments: str) -> ProcessSpec:
         command = (sys.executable, "-m", "pipespec.cli", "serve", role, "--pipeline", str(file))
+        probes = f"http://{url_host(health[0])}:{health[1]}"
         return ProcessSpec(
             name=name,
             role=role,
             argv=(*command, *arguments, "--parent", str(os.getpid())),
             env=_environment(threads),
             log=logs / f"{name}.log",
-            ready_url=f"http://{url_host(ready[0])}:{ready[1]}/readyz",
+            ready_url=f"{probes}/readyz",
+            live_url=f"{probes}/livez",
         )
 
     specs = [
@@ -123,8 +125,8 @@ def process_specs(layout: Layout, *, file: Path, logs: Path) -> list[ProcessSpec
     for rank, (stage, ports) in enumerate(zip(pipeline.stages, layout.stage_ports, strict=True)):
         for n, port in enumerate(ports):
             arguments = ("--rank", str(rank), "--replica", f"r{n}", "--metrics-port", str(port))
-            ready = (pipeline.stage_host, port)
-            specs.append(spec(f"stage-{rank}-r{n}", "stage", ready, stage.threads, *arguments))
+            health = (pipeline.stage_host, port)
+            specs.append(spec(f"stage-{rank}-r{n}", "stage", health, stage.threads, *arguments))
     gateway = (pipeline.gateway.host, pipeline.gateway.metrics_port)
     specs.append(spec("gateway", "gateway", gateway, 1, "--replica", GATEWAY_REPLICA))
     return specs

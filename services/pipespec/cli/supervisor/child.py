@@ -32,6 +32,11 @@ class CannotStart(PipespecError):
 class Child:
     """A started process.
 
+    Attributes:
+        started_s: of the monotonic clock.
+        was_ready: at some time since its start.
+        num_missed: probes of its life in a row without a yes.
+
     Raises:
         CannotStart: the command cannot be run.
     """
@@ -40,6 +45,7 @@ class Child:
         self.spec = spec
         self.started_s = time.monotonic()
         self.was_ready = False
+        self.num_missed = 0
         self._is_over = False
         try:
             with spec.log.open("ab") as log:
@@ -68,12 +74,11 @@ class Child:
 
     def is_ready(self) -> bool:
         """Whether it says now that it can work. Blocks for ``PROBE_TIMEOUT_S`` at most."""
-        try:
-            with _direct.open(self.spec.ready_url, timeout=PROBE_TIMEOUT_S) as response:
-                status: int = response.status
-        except (OSError, HTTPException):
-            return False
-        return status == HTTPStatus.OK
+        return _says_yes(self.spec.ready_url)
+
+    def probe_life(self) -> None:
+        """Count in ``num_missed`` how often in a row it has not said that it lives. Blocks like ``is_ready``."""
+        self.num_missed = 0 if _says_yes(self.spec.live_url) else self.num_missed + 1
 
     def terminate(self) -> None:
         """Ask it to end."""
@@ -100,3 +105,12 @@ class Child:
         if not self._is_over:  # afterwards the number may belong to somebody else
             with suppress(ProcessLookupError, PermissionError):  # macOS refuses a group of zombies
                 os.killpg(self.pid, number)
+
+
+def _says_yes(url: str) -> bool:
+    try:
+        with _direct.open(url, timeout=PROBE_TIMEOUT_S) as response:
+            status: int = response.status
+    except (OSError, HTTPException):
+        return False
+    return status == HTTPStatus.OK

@@ -1,4 +1,4 @@
-"""When a process that died is started again, and when that is given up. Pure: whoever asks brings the clock.
+"""When a process that died or hangs is started again, and when that is given up. Pure: whoever asks brings the clock.
 
 Waits double from half a second to half a minute. A process that ran well for a while starts over with its count.
 """
@@ -22,12 +22,16 @@ class RestartPolicy:
         longest_wait_s: the doubling ends here.
         good_run_s: a process that was ready and lived this long did not die quickly.
         max_quick_deaths: in a row; the next one gives up.
+        probe_every_s: between two looks at whether a process that has been ready still lives.
+        max_missed: looks in a row without a yes; then it hangs and is killed. Generous: a busy machine is slow.
     """
 
     first_wait_s: float = 0.5
     longest_wait_s: float = 30.0
     good_run_s: float = 30.0
     max_quick_deaths: int = 3
+    probe_every_s: float = 5.0
+    max_missed: int = 8
 
 
 class Restarts:
@@ -49,8 +53,10 @@ class Restarts:
         return min(self._policy.longest_wait_s, self._policy.first_wait_s * 2.0 ** (self._quick_deaths - 1))
 
 
-def describe_death(spec: ProcessSpec, exit_code: int, last_lines: str) -> str:
-    """How it ended and the last that it said."""
+def describe_death(spec: ProcessSpec, exit_code: int, last_lines: str, *, num_missed: int = 0) -> str:
+    """How it ended and the last that it said; ``num_missed`` is not 0 if it was killed because it hung."""
     how = f"was ended by signal {-exit_code}" if exit_code < 0 else f"ended with code {exit_code}"
+    if num_missed:
+        how = f"hung ({spec.live_url} said no or nothing, {num_missed} times in a row) and was killed"
     said = "\n".join(f"  | {line}" for line in last_lines.splitlines()) or "  | (it wrote nothing)"
     return f"{spec.name} {how}; its last lines (all of them: {spec.log}):\n{said}"

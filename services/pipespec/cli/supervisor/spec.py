@@ -18,6 +18,7 @@ class ProcessSpec:
         env: the whole environment.
         log: file that stdout and stderr are appended to.
         ready_url: answers 200 when the process can work.
+        live_url: answers 200 as long as it does not hang.
     """
 
     name: str
@@ -26,3 +27,4 @@ class ProcessSpec:
     env: Mapping[str, str]
     log: Path
     ready_url: str
+    live_url: str

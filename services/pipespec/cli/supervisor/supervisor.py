@@ -1,7 +1,8 @@
 """The supervisor: a set of processes that all run until told otherwise.
 
 Single-threaded: whoever made it calls ``turn`` now and then and ``stop`` in the end. The first start is in order, all
-at once; a process that dies is started again after a wait; one that keeps dying ends the whole.
+at once; a process that dies is started again after a wait, one that hangs is killed and counts as dead; one that keeps
+dying ends the whole.
 """
 
 from __future__ import annotations
@@ -25,12 +26,16 @@ class KeepsDying(PipespecError):
 
 @dataclass(slots=True)
 class _Slot:
-    """One process through all its runs: ``child`` is None while it waits for ``restart_at_s``."""
+    """One process through all its runs: ``child`` is None while it waits for ``restart_at_s``.
+
+    ``probe_at_s`` is when to look next whether it still lives.
+    """
 
     spec: ProcessSpec
     restarts: Restarts
     child: Child | None = None
     restart_at_s: float = 0.0
+    probe_at_s: float = 0.0
 
 
 class Supervisor:
@@ -46,6 +51,7 @@ class Supervisor:
         self, specs: Sequence[ProcessSpec], *, policy: RestartPolicy, on_note: Callable[[str], None]
     ) -> None:
         self._slots = [_Slot(spec, Restarts(policy)) for spec in specs]
+        self._policy = policy
         self._on_note = on_note
 
     def turn(self) -> None:
@@ -91,13 +97,25 @@ class Supervisor:
                 slot.child = None
 
     def _look_after(self, slot: _Slot, child: Child) -> None:
-        exit_code = child.exit_code()
-        if exit_code is None:
-            child.was_ready = child.was_ready or child.is_ready()
-            return
+        if child.exit_code() is None:
+            if not child.was_ready:
+                child.was_ready = child.is_ready()
+                slot.probe_at_s = time.monotonic() + self._policy.probe_every_s
+            elif time.monotonic() >= slot.probe_at_s:
+                child.probe_life()
+                slot.probe_at_s = time.monotonic() + self._policy.probe_every_s
+            if child.num_missed < self._policy.max_missed:
+                return
+            child.kill()
+            self._bury(slot, child, num_missed=child.num_missed)
+        else:
+            self._bury(slot, child)
+
+    def _bury(self, slot: _Slot, child: Child, *, num_missed: int = 0) -> None:
         slot.child = None
         now = time.monotonic()
-        death = describe_death(slot.spec, exit_code, child.last_lines())
+        exit_code = child.exit_code() or 0
+        death = describe_death(slot.spec, exit_code, child.last_lines(), num_missed=num_missed)
         wait_s = slot.restarts.after_death(
             exit_code=exit_code, lived_s=now - child.started_s, was_ready=child.was_ready
         )
