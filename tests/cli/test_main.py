@@ -40,6 +40,11 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> Non
         (["up", "--set", "stages.7.lookahead=1"], "expected an index from 0 to 1, got '7'"),
         (["up", "--set", "gatway.http_port=1"], "gatway: unknown key"),
         (["serve", "stage", "--pipeline", "nowhere.yaml"], "Missing option '--rank'"),
+        (
+            ["serve", "stage", "--pipeline", "x", "--rank", "0", "--replica", "a.b"],
+            "'a.b' is no replica name",
+        ),
+        (["serve", "gateway", "--pipeline", "x", "--replica", "G0"], "expected a DNS label"),
         (["serve", "broker", "--pipeline", "nowhere.yaml"], "cannot read the pipeline file"),
     ],
 )

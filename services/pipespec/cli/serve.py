@@ -14,6 +14,7 @@ import structlog
 from pipespec.ops.errors import PipespecError, SettingsError
 from pipespec.ops.lifecycle import end_with_parent
 from pipespec.ops.pipeline import Pipeline, load_pipeline
+from pipespec.protocol.ids import is_replica_name
 
 
 @click.group()
@@ -45,6 +46,15 @@ def _service(command: Callable[..., None]) -> Callable[..., None]:
     )
 
 
+def _replica_name(_context: click.Context, _option: click.Parameter, name: str) -> str:
+    if not is_replica_name(name):
+        raise click.BadParameter(
+            f"{name!r} is no replica name; expected a DNS label, as pod names are: a-z, 0-9 and dashes "
+            "(not first or last), 63 characters at most"
+        )
+    return name
+
+
 @serve.command()
 @_service
 @click.option("--index", type=click.IntRange(min=0), default=0, show_default=True, help="Which broker.")
@@ -60,7 +70,9 @@ def broker(pipeline: Pipeline, index: int) -> None:
 @serve.command()
 @_service
 @click.option("--rank", type=click.IntRange(min=0), required=True, help="Place in the chain, from 0.")
-@click.option("--replica", default="r0", show_default=True, help="Name, unique in its stage.")
+@click.option(
+    "--replica", default="r0", show_default=True, callback=_replica_name, help="Name, unique in its stage."
+)
 @click.option("--metrics-port", type=click.IntRange(0, 65535), default=0, help="0 picks a free one.")
 def stage(pipeline: Pipeline, rank: int, replica: str, metrics_port: int) -> None:
     """Run one stage of the chain: a model, or a draft without one."""
@@ -73,7 +85,9 @@ def stage(pipeline: Pipeline, rank: int, replica: str, metrics_port: int) -> Non
 
 @serve.command()
 @_service
-@click.option("--replica", default="g0", show_default=True, help="Name, unique among gateways.")
+@click.option(
+    "--replica", default="g0", show_default=True, callback=_replica_name, help="Name, unique among gateways."
+)
 def gateway(pipeline: Pipeline, replica: str) -> None:
     """Serve clients: HTTP, gRPC and ZeroMQ."""
     from pipespec.gateway import service  # noqa: PLC0415 - only the chosen service's libraries
