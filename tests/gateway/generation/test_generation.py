@@ -329,7 +329,21 @@ async def test_the_deadline_ends_a_request_that_waits(backend: ScriptedBackend, 
     with pytest.raises(RequestError) as caught:
         await collect(generator, asking())
     assert caught.value.code == "deadline_exceeded"
-    assert backend.opened[0].end is EndReason.CANCELLED
+    assert backend.opened[0].end is EndReason.DEADLINE
+
+
+async def test_the_deadline_ends_sessions_that_are_open_while_others_open(text: TextModel) -> None:
+    class Slow(ScriptedBackend):
+        async def open(self, **asked: Any) -> Any:
+            if self.opened:
+                await asyncio.Event().wait()
+            return await super().open(**asked)
+
+    slow = Slow([(5,)], vocab_size=330)
+    with pytest.raises(RequestError) as caught:
+        await generator_of(slow, text, request_timeout_s=0.05).start(asking(n=2))
+    assert caught.value.code == "deadline_exceeded"
+    assert [stream.end for stream in slow.opened] == [EndReason.DEADLINE]
 
 
 async def test_a_request_may_ask_for_an_earlier_deadline_but_not_a_later_one(

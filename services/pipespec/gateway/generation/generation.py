@@ -1,8 +1,8 @@
 """A running request: the events of all its choices as one stream.
 
 Owns the backend streams of its choices and closes every one of them when it is left, whatever happened: the end, a
-stop string, an error, the deadline, a consumer that went away. Pulls each stream by one event at a time, so a slow
-consumer slows its own sessions and nothing is queued here.
+stop string, an error, the deadline, a consumer that went away. Pulls each stream by one event at a time and queues
+nothing. A slow consumer does not slow decoding: committed tokens wait in the streams, ``max_tokens`` of them at most.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Generation:
         self._pulls: dict[_Pull, AsyncGenerator[Event]] = {}
         self._ready: deque[_Pull] = deque()
         self._closed = False
+        self._reason = EndReason.CANCELLED
 
     async def __aenter__(self) -> Self:
         """Begin to pull."""
@@ -90,7 +91,7 @@ class Generation:
         return event
 
     async def aclose(self) -> None:
-        """Close the sessions of all choices; those that have ended stay as they ended."""
+        """Close the sessions of all choices, with the reason; those that have ended stay as they ended."""
         if self._closed:
             return
         self._closed = True
@@ -101,7 +102,7 @@ class Generation:
             for source in self._sources:
                 await source.aclose()
         finally:
-            await asyncio.gather(*(choice.close(EndReason.CANCELLED) for choice in self._choices))
+            await asyncio.gather(*(choice.close(self._reason) for choice in self._choices))
             self._record.end("abandoned")
             self._on_close()
 
@@ -127,6 +128,7 @@ class Generation:
         if self._interrupt.done():
             raise self._interrupt.result()
         if not done:
+            self._reason = EndReason.DEADLINE
             raise deadline_exceeded()
         self._ready.extend(pull for pull in self._pulls if pull in done)
 

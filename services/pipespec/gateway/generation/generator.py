@@ -18,6 +18,7 @@ from pipespec.gateway.generation.request import GenerationRequest
 from pipespec.gateway.text import TextModel
 from pipespec.ops.errors import RequestError
 from pipespec.ops.pipeline import GatewaySettings
+from pipespec.protocol.messages import EndReason
 
 
 class Generator:
@@ -109,7 +110,7 @@ class Generator:
         try:
             async with asyncio.timeout_at(deadline) as timer:
                 plans = await self._admission.plan(request)
-                choices = await self._open(plans, request)
+                choices = await self._open(plans, request, deadline=deadline)
         except BaseException as error:
             del self._active[request.request_id]
             if isinstance(error, TimeoutError) and timer.expired():
@@ -126,7 +127,9 @@ class Generator:
     def _forget(self, request_id: str) -> None:
         del self._active[request_id]
 
-    async def _open(self, plans: Sequence[Plan], request: GenerationRequest) -> list[Choice]:
+    async def _open(
+        self, plans: Sequence[Plan], request: GenerationRequest, *, deadline: float
+    ) -> list[Choice]:
         streams: list[TokenStream] = []
         try:
             for plan in plans:
@@ -135,7 +138,9 @@ class Generator:
                 )
                 streams.append(stream)
         except BaseException:
-            await asyncio.gather(*(stream.close() for stream in streams))
+            is_late = asyncio.get_running_loop().time() >= deadline
+            reason = EndReason.DEADLINE if is_late else EndReason.CANCELLED
+            await asyncio.gather(*(stream.close(reason) for stream in streams))
             raise
         return [
             Choice(

@@ -58,11 +58,6 @@ class TextModel:
         template = ChatTemplate(source, special_tokens=named_special_tokens(config)) if source else None
         return cls(tokenizer, template=template, stop_ids=stop_ids(folder))
 
-    @property
-    def has_chat_template(self) -> bool:
-        """Whether ``render_chat`` works at all."""
-        return self._template is not None
-
     def min_tokens(self, text: str) -> int:
         """A lower bound on ``len(encode(text))`` that costs nothing; 0 where the tokenizer allows none."""
         return len(text.encode()) // self._max_bytes_per_token if self._max_bytes_per_token else 0
