@@ -41,13 +41,13 @@ WARM_UP_TOKENS = 4
 @click.option("--seed", default=0, show_default=True, help="Of the noise, above temperature 0.")
 @click.option("--pipeline", type=click.Path(path_type=Path), help="A pipeline file instead of the default.")
 def demo(prompt: str, *, max_tokens: int, temperature: float, seed: int, pipeline: Path | None) -> None:
-    """Answer PROMPT with a chain and with its target alone, and compare."""
+    """Answer PROMPT with a chain, ask its target alone for the same (not shown), and compare the token ids."""
     options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "include_stats": True}
     with temporary_pipeline(read_pipeline(pipeline)) as resolved, Client(grpc_url(resolved)) as client:
         _answer(client, prompt, {**options, "max_tokens": WARM_UP_TOKENS}, shown=False)
         stderr.rule(f"{resolved.model_name}: the chain")
         chain = _answer(client, prompt, options, shown=True)
-        stderr.rule("the target alone")
+        stderr.rule("the target alone: compared, not shown")
         alone = _answer(client, prompt, {**options, "speculate": False}, shown=False)
     check_identical(chain, alone)
     show_summary(chain, alone)
