@@ -268,6 +268,17 @@ async def test_health_follows_readiness(channel: grpc.aio.Channel, backend: Scri
     assert (await watch.read()).status == not_serving
 
 
+async def test_a_health_task_that_fails_is_told(
+    server: GrpcServer, backend: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(type(server._generator), "is_ready", property(fail))
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(server.failed(), 10)
+
+
 async def test_it_can_be_driven_by_reflection_alone(server: GrpcServer) -> None:
     def drive() -> list[Any]:
         with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:

@@ -13,8 +13,10 @@ import zmq.asyncio
 from structlog.testing import capture_logs
 
 from gateway.scripted_backend import STATS, ScriptedBackend
+from pipespec.gateway.generation import Generator
 from pipespec.gateway.text import TextModel
 from pipespec.gateway.zmq import ZmqServer, serve_zmq
+from pipespec.gateway.zmq.router import Router
 from pipespec.ops.errors import SessionLost, SettingsError, Unavailable
 from pipespec.ops.pipeline import GatewaySettings
 from pipespec.protocol.messages import EndReason
@@ -273,6 +275,64 @@ async def test_a_client_that_falls_silent_loses_its_session_and_one_that_pings_k
     assert kept.end is None
     for dealer in (silent, alive):
         dealer.close()
+    await server.stop(grace_s=0)
+
+
+class OddRouter(Router):
+    """Has trouble with the first client that it hears of, and a socket that breaks on demand."""
+
+    def __init__(self) -> None:
+        super().__init__("127.0.0.1", 0)
+        self.odd: bytes | None = None
+        self.is_broken = False
+
+    async def receive(self) -> tuple[bytes, list[bytes]]:
+        identity, frames = await super().receive()
+        if self.is_broken:
+            raise zmq.ZMQError(zmq.ENOTSOCK)
+        self.odd = self.odd or identity
+        return identity, frames
+
+    async def try_send(self, identity: bytes, frame: bytes) -> bool:
+        if identity == self.odd:
+            raise zmq.ZMQError(zmq.EINVAL)
+        return await super().try_send(identity, frame)
+
+
+async def test_a_client_that_cannot_be_told_loses_its_requests_and_nobody_else_does(
+    backend: ScriptedBackend, text: TextModel, settings: GatewaySettings
+) -> None:
+    backend.default = [asyncio.Event()]
+    generator = Generator(backend=backend, text=text, settings=settings, model_name="small", protocol="zmq")
+    server = ZmqServer(OddRouter(), generator, client_timeout_s=0.2)
+    odd, other = Dealer(server.port), Dealer(server.port)
+    failed = asyncio.create_task(server.failed())
+    with capture_logs() as logs:
+        await odd.say("generate", id="a", text="x")
+        lost = await backend.session(0)
+        await asyncio.wait_for(lost.closed.wait(), 10)
+    assert "client_failed" in [entry["event"] for entry in logs]
+    await other.say("ping")
+    assert (await other.hear(skip_pongs=False))["type"] == "pong"
+    assert not failed.done()
+    failed.cancel()
+    for dealer in (odd, other):
+        dealer.close()
+    await server.stop(grace_s=0)
+
+
+async def test_a_socket_that_breaks_is_told(
+    backend: ScriptedBackend, text: TextModel, settings: GatewaySettings
+) -> None:
+    router = OddRouter()
+    generator = Generator(backend=backend, text=text, settings=settings, model_name="small", protocol="zmq")
+    server = ZmqServer(router, generator, client_timeout_s=10)
+    router.is_broken = True
+    dealer = Dealer(server.port)
+    await dealer.say("ping")
+    with pytest.raises(zmq.ZMQError):
+        await asyncio.wait_for(server.failed(), 10)
+    dealer.close()
     await server.stop(grace_s=0)
 
 

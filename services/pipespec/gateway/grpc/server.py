@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from pipespec.gateway.backend import Backend
+from pipespec.gateway.background import first_end
 from pipespec.gateway.generation import Generator, shutting_down
 from pipespec.gateway.grpc.health import HealthServicer, follow_readiness, new_servicer, set_status
 from pipespec.gateway.grpc.service import GenerationService
@@ -64,14 +64,12 @@ class GrpcServer:
 
     async def failed(self) -> None:
         """Wait until the health task ends, which it does not by itself, and raise its error."""
-        await asyncio.wait([self._health])
-        self._health.result()
+        await first_end(self._health)
 
     async def stop(self, *, grace_s: float = 10.0) -> None:
         """Say that it is not serving, take no more calls, end those that run longer than ``grace_s`` with an error."""
         self._health.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._health
+        await asyncio.wait({self._health})
         await set_status(self._servicer, ready=False, services=HEALTH_SERVICES)
         stopping = asyncio.create_task(self._server.stop(grace_s + _FLUSH_S))
         await asyncio.wait({stopping}, timeout=grace_s)

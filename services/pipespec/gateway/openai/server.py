@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from fastapi import FastAPI
 
+from pipespec.gateway.background import first_end
 from pipespec.gateway.generation import shutting_down
 from pipespec.ops.errors import SettingsError
 
@@ -45,8 +46,7 @@ class HttpServer:
 
     async def failed(self) -> None:
         """Wait until the server ends, which it does not by itself, and raise its error."""
-        await asyncio.wait([self._task])
-        self._task.result()
+        await first_end(self._task)
 
     async def stop(self, *, grace_s: float = 10.0) -> None:
         """Stop listening, let running requests finish for ``grace_s``, end the others with an error."""

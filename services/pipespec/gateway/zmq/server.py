@@ -9,6 +9,7 @@ import structlog
 from prometheus_client import Counter
 
 from pipespec.gateway.backend import Backend
+from pipespec.gateway.background import first_end
 from pipespec.gateway.generation import Generator, shutting_down
 from pipespec.gateway.text import TextModel
 from pipespec.gateway.zmq.messages import (
@@ -64,9 +65,7 @@ class ZmqServer:
 
     async def failed(self) -> None:
         """Wait until a background task ends, which none does by itself, and raise its error."""
-        done, _ = await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await first_end(*self._loops)
 
     async def stop(self, *, grace_s: float = 10.0) -> None:
         """Refuse new requests, let running ones finish for ``grace_s``, end the others with an error, close."""
@@ -86,7 +85,7 @@ class ZmqServer:
 
     async def _receive(self) -> None:
         while True:
-            identity, frames = await self._router.receive()
+            identity, frames = await self._router.receive()  # its errors are the socket's, not a client's
             try:
                 await self._handle(identity, frames)
             except ClientGone:
@@ -186,6 +185,9 @@ class ZmqServer:
                 try:
                     await self._router.try_send(identity, self._pong_frame())
                 except ClientGone:
+                    self._drop_client(identity)
+                except Exception:  # noqa: BLE001 - one client must never end the watch over all
+                    _log.exception("client_failed", client=identity.hex())
                     self._drop_client(identity)
 
     def _drop_client(self, identity: bytes) -> None:
