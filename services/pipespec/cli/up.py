@@ -70,9 +70,8 @@ def supervise(path: Path, lock: int, timeout: float) -> None:
     del lock  # held by being open
     folder = RunFolder(path)
     layout = folder.layout()
-    folder.write(
-        layout, ready=False
-    )  # from now on `pipespec down` finds this process, not the one that started it
+    # From now on `pipespec down` finds this process, not the one that started it.
+    folder.write(layout, ready=False)
     _run(folder, layout, timeout_s=timeout, on_ready=lambda: None)
 
 
