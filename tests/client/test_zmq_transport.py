@@ -70,6 +70,25 @@ async def test_a_restarted_gateway_does_not_know_the_request_and_says_so(
     await successor.stop(grace_s=0)
 
 
+async def test_a_closed_client_does_not_connect_again(
+    backend: ScriptedBackend, text: TextModel, settings: GatewaySettings
+) -> None:
+    backend.default = [(5,), asyncio.Event()]
+    server = await serve_zmq(
+        backend=backend, text=text, settings=settings, model_name="small", host="127.0.0.1", port=0
+    )
+    transport = ZmqTransport(f"127.0.0.1:{server.port}")
+    events = transport.events(Request(text="hello"))
+    await anext(events)
+    await transport.close()
+    await events.aclose()  # an open stream, left after the client: its cancel has nowhere to go
+    with pytest.raises(RequestError) as caught:
+        await anext(transport.events(Request(text="hello")))
+    assert caught.value.code == "cancelled"
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("pipespec-client")]
+    await server.stop(grace_s=0)
+
+
 @pytest.mark.parametrize(
     "frame",
     [

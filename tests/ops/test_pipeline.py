@@ -30,6 +30,10 @@ TARGET = {"model": "owner/model"}
         ({"stages": [{"kind": "suffix"}]}, ["the last stage is the target"]),
         ({"stages": [TARGET, {"kind": "suffix"}, TARGET]}, ["stages[1]", "can only be first"]),
         ({"stages": [{"kind": "transformers"}]}, ["stages.0", "needs 'model'"]),
+        (
+            {"stages": [TARGET], "timers": {"dead_ms": 150}},
+            ["timers", "'dead_ms' is 150", "heartbeats of 100 ms"],
+        ),
         (["stages"], ["expected a mapping", "list"]),
     ],
 )
@@ -58,6 +62,19 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("stages: [", encoding="utf-8")
     with pytest.raises(SettingsError, match=r"bad\.yaml is not valid YAML"):
         load_pipeline(tmp_path / "bad.yaml")
+
+
+def test_a_key_given_twice_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "twice.yaml").write_text("name: a\nstages: []\nname: b\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"(?s)the key 'name' is given twice.*line 3"):
+        load_pipeline(tmp_path / "twice.yaml")
+
+
+def test_one_bad_stage_is_one_problem_and_a_long_value_is_cut() -> None:
+    with pytest.raises(SettingsError) as raised:
+        parse_pipeline({"stages": [{**TARGET, "device": ["x" * 9999]}]}, source="chain.yaml")
+    assert len(str(raised.value).splitlines()) == 2
+    assert len(str(raised.value)) < 300
 
 
 def test_settings_cannot_be_changed_after_the_start() -> None:

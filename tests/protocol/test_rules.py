@@ -51,14 +51,17 @@ def test_a_later_rank_is_not_undone_by_a_draft_that_has_not_heard_of_it(on: bool
 
 
 @pytest.mark.parametrize("on", [True, False])
-def test_what_a_restarted_replica_said_before_is_dropped(on: bool) -> None:
-    peers = Peers(Rules(fence_epochs=on))
+def test_only_a_silent_process_is_succeeded_by_another_under_its_name(on: bool) -> None:
+    peers = Peers(Rules(fence_epochs=on), dead_s=2.0)
     segment = Segment(SegmentKind.SPECULATION, SESSION, Epoch(0), Position(0), Digest(bytes(16)), ids(1))
 
-    def accepts(incarnation: int, number: int) -> bool:
-        return peers.accept(Envelope(stage_inbox(DRAFT, "a"), Incarnation(incarnation), number, segment))
+    def accepts(now: float, incarnation: int, number: int) -> bool:
+        envelope = Envelope(stage_inbox(DRAFT, "a"), Incarnation(incarnation), number, segment)
+        return peers.accept(now, envelope)
 
-    assert accepts(1, 1)
-    assert accepts(2, 1)
-    assert accepts(1, 2) is not on
-    assert accepts(2, 1) is not on
+    assert accepts(0.0, 1, 1)
+    assert accepts(1.0, 2, 1) is not on  # a stray message takes nobody's place
+    assert accepts(2.0, 1, 2)
+    assert accepts(4.1, 2, 2)  # silent for long enough: restarted
+    assert accepts(4.2, 1, 3) is not on  # what the former still had in flight
+    assert accepts(4.3, 2, 2) is not on

@@ -167,6 +167,7 @@ def test_duplicates_and_former_incarnations_are_dropped(bench: Bench) -> None:
     bench.hear(OPEN)
     bench.number -= 1
     bench.hear(OPEN)
+    bench.now = 1.0  # silent for longer than dead_s
     bench.hear(replace(OPEN, session=SessionId(b"2" * 16)), incarnation=2)
     bench.hear(Close(SESSION, Epoch(0), EndReason.STOP), incarnation=1)
     assert bench.core.dropped["duplicate_or_former"] == 2

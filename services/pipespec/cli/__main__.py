@@ -1,5 +1,17 @@
-"""``python -m pipespec.cli``: the same as the ``pipespec`` command."""
+"""``pipespec``, also as ``python -m pipespec.cli``: the one place where a Ctrl-C during the imports can be caught."""
 
-from pipespec.cli.main import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from pipespec.cli.main import main as run  # noqa: PLC0415
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

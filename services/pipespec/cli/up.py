@@ -31,9 +31,15 @@ _port = click.IntRange(0, 65535)
 @click.option("--grpc-port", type=_port, help="Instead of gateway.grpc_port.")
 @click.option("--zmq-port", type=_port, help="Instead of gateway.zmq_port.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one setting of the file.")
-@click.option("--timeout", default=600.0, show_default=True, help="Seconds until all must be ready.")
+@click.option(
+    "--timeout",
+    default=600,
+    type=click.IntRange(1, 86_400),
+    show_default=True,
+    help="Seconds until all must be ready.",
+)
 def up(
-    file: Path | None, *, detach: bool, changes: tuple[str, ...], timeout: float, **ports: int | None
+    file: Path | None, *, detach: bool, changes: tuple[str, ...], timeout: int, **ports: int | None
 ) -> None:
     """Run the pipeline in FILE on this machine, or a small default one.
 
@@ -64,8 +70,8 @@ def up(
 @click.command(hidden=True)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--lock", type=int, required=True, help="File descriptor that holds the run folder's lock.")
-@click.option("--timeout", type=float, required=True, help="Seconds until all must be ready.")
-def supervise(path: Path, lock: int, timeout: float) -> None:
+@click.option("--timeout", type=int, required=True, help="Seconds until all must be ready.")
+def supervise(path: Path, lock: int, timeout: int) -> None:
     """Run what `pipespec up --detach` has prepared."""
     del lock  # held by being open
     folder = RunFolder(path)
@@ -79,7 +85,9 @@ def _run(folder: RunFolder, layout: Layout, *, timeout_s: float, on_ready: Calla
     """Supervise until Ctrl-C or SIGTERM, the normal end of a pipeline that has become ready."""
     specs = process_specs(layout, file=folder.pipeline_file, logs=folder.logs)
     supervisor = Supervisor(
-        specs, policy=RestartPolicy(), on_note=lambda note: stderr.print(note, markup=False, soft_wrap=True)
+        specs,
+        policy=RestartPolicy(max_start_s=timeout_s),
+        on_note=lambda note: stderr.print(note, markup=False, soft_wrap=True),
     )
     with supervised(supervisor, grace_s=stop_grace_s(layout.pipeline)) as thread:
         with waiting_line(f"starting pipeline {folder.name}") as on_waiting:

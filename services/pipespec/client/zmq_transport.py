@@ -44,6 +44,7 @@ class ZmqTransport:
         self._tasks: list[asyncio.Task[None]] = []
         self._inboxes: dict[str, _Inbox] = {}
         self._heard = 0.0
+        self._is_closed = False
 
     async def events(self, request: Request) -> AsyncGenerator[Chunk | Finished]:
         """See ``Transport``."""
@@ -87,8 +88,9 @@ class ZmqTransport:
 
     async def close(self) -> None:
         """See ``Transport``."""
+        self._is_closed = True
         for inbox in self._inboxes.values():
-            inbox.put_nowait(RequestError("the client was closed", code="cancelled"))
+            inbox.put_nowait(_closed())
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -123,6 +125,8 @@ class ZmqTransport:
         return socket
 
     async def _send(self, frame: bytes) -> None:
+        if self._is_closed:
+            raise _closed()
         if self._socket is None:
             self._socket = self._connect()
         try:
@@ -157,3 +161,7 @@ class ZmqTransport:
     def _fail_all(self, error: RequestError) -> None:
         for inbox in self._inboxes.values():
             inbox.put_nowait(error)
+
+
+def _closed() -> RequestError:
+    return RequestError("the client was closed", code="cancelled")

@@ -159,14 +159,12 @@ class PipelineBackend:
     @property
     def context_len(self) -> int:
         """The target's, or what the protocol can carry; 0 before a target was heard of."""
-        target = self.core.fleet.target(time.monotonic())
-        return min(target.context_len, MAX_SESSION_TOKENS) if target else 0
+        return min(self.core.fleet.context_len, MAX_SESSION_TOKENS)
 
     @property
     def vocab_size(self) -> int:
         """The target's, 0 before a target was heard of."""
-        target = self.core.fleet.target(time.monotonic())
-        return target.vocab_size if target else 0
+        return self.core.fleet.vocab_size
 
     @property
     def num_sessions(self) -> int:

@@ -6,6 +6,8 @@ and carries ``retriable``: whether the same request may succeed later, unchanged
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class PipespecError(Exception):
     """Root of the tree; catch this at a process border."""
@@ -58,6 +60,14 @@ class Unavailable(RequestError):
     """The pipeline cannot serve now: no target replica is ready, or the service is shutting down."""
 
     retriable = True
+
+    @classmethod
+    def no_target(cls) -> Self:
+        """No target replica is usable."""
+        return cls(
+            "no target replica is ready: wait for the target stage to load, or look at its log",
+            code="no_target_available",
+        )
 
 
 class SessionLost(RequestError):

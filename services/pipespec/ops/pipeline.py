@@ -7,6 +7,7 @@ Units are in the names: ``_s`` seconds, ``_ms`` milliseconds; lengths are in tok
 
 from __future__ import annotations
 
+import reprlib
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -122,6 +123,15 @@ class TimerSettings(_Settings):
     sync_ms: int = Field(default=25, ge=1, le=10_000)
     """Between two ``sync`` requests for one session."""
 
+    @model_validator(mode="after")
+    def _a_living_replica_is_not_dead(self) -> Self:
+        if self.dead_ms < 2 * self.heartbeat_ms:
+            raise ValueError(
+                f"'dead_ms' is {self.dead_ms}, less than two heartbeats of {self.heartbeat_ms} ms: "
+                "one late heartbeat would count as a death"
+            )
+        return self
+
 
 class LogSettings(_Settings):
     """How services log."""
@@ -168,6 +178,21 @@ class Pipeline(_Settings):
         return self.gateway.model_name or reference.rstrip("/").split("/")[-1].split(":")[-1]
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML as ``safe_load`` reads it, but a key that is given twice is an error; PyYAML lets the last one win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        problem=f"the key {key.value!r} is given twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
 def load_pipeline(path: Path) -> Pipeline:
     """Read and check a pipeline file.
 
@@ -184,7 +209,7 @@ def read_document(path: Path) -> Any:
         SettingsError: the file cannot be read or is not YAML.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506  # a safe loader
     except OSError as error:
         raise SettingsError(f"cannot read the pipeline file {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -202,7 +227,9 @@ def parse_pipeline(document: Any, *, source: str) -> Pipeline:
     try:
         return Pipeline.model_validate(document)
     except ValidationError as error:
-        problems = "\n".join(_explain(problem) for problem in error.errors())
+        # A tuple whose items are bad is reported as too short as well.
+        found = [p for p in error.errors() if not (p["type"] == "too_short" and p["input"])]
+        problems = "\n".join(_explain(problem) for problem in found)
         raise SettingsError(f"{source} has settings that cannot be used:\n{problems}") from error
 
 
@@ -212,7 +239,7 @@ def _explain(problem: Any) -> str:
         return f"  {path}: unknown key; allowed here: {', '.join(_allowed(problem['loc']))}"
     if problem["type"] == "missing":
         return f"  {path}: is required"
-    return f"  {path} = {problem['input']!r}: {problem['msg']}"
+    return f"  {path} = {reprlib.repr(problem['input'])}: {problem['msg']}"
 
 
 def _allowed(loc: tuple[int | str, ...]) -> list[str]:

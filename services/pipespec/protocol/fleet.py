@@ -30,12 +30,21 @@ class _Heard:
 
 
 class Fleet:
-    """Replicas of all stages of one chain, as one gateway sees them."""
+    """Replicas of all stages of one chain, as one gateway sees them.
+
+    Attributes:
+        weights: digest of the target's, empty before one was heard of; so are the next two 0.
+        vocab_size: the target's; ids are below it.
+        context_len: the target's, in tokens.
+        incompatible: replicas that do not fit this chain, with their last heartbeat.
+    """
 
     def __init__(self, *, num_stages: int, tokenizer: bytes, timers: Timers) -> None:
         self.num_stages = num_stages
         self.tokenizer = tokenizer
         self.weights = b""
+        self.vocab_size = 0
+        self.context_len = 0
         self.incompatible: dict[Member, Heartbeat] = {}
         self._timers = timers
         self._heard: dict[Member, _Heard] = {}
@@ -51,9 +60,11 @@ class Fleet:
         """Note a heartbeat; False when the replica is not one of this chain (and never gets work)."""
         member = (beat.rank, beat.replica)
         self._forget(now)
-        if beat.rank == self.target_rank and self.target(now) is None:
+        belongs = self._belongs(beat, sender)
+        if belongs and beat.rank == self.target_rank and self.target(now) is None:
             self.weights = beat.weights
-        if not self._is_compatible(beat, sender):
+            self.vocab_size, self.context_len = beat.vocab_size, beat.context_len
+        if not (belongs and self._is_compatible(beat)):
             self.incompatible[member] = beat
             self._heard.pop(member, None)
             return False
@@ -63,11 +74,11 @@ class Fleet:
         self._heard[member] = _Heard(beat, now, turned_s)
         return True
 
-    def _is_compatible(self, beat: Heartbeat, sender: Topic) -> bool:
-        if beat.num_stages != self.num_stages or beat.rank >= self.num_stages:
-            return False
-        if sender != stage_inbox(beat.rank, beat.replica):
-            return False
+    def _belongs(self, beat: Heartbeat, sender: Topic) -> bool:
+        is_of_this_chain = beat.num_stages == self.num_stages and beat.rank < self.num_stages
+        return is_of_this_chain and sender == stage_inbox(beat.rank, beat.replica)
+
+    def _is_compatible(self, beat: Heartbeat) -> bool:
         if beat.rank == self.target_rank:
             return beat.tokenizer == self.tokenizer and beat.weights == self.weights
         return beat.tokenizer in (b"", self.tokenizer)

@@ -87,7 +87,7 @@ class GatewayReplica:
         self.counts: Counter[str] = Counter()
         self._timers = timers
         self._rules = rules or Rules()
-        self._peers = Peers(self._rules)
+        self._peers = Peers(self._rules, dead_s=timers.dead_s)
         self._stated_s = float("-inf")
         self._target_s = float("-inf")
 
@@ -109,10 +109,7 @@ class GatewayReplica:
             Overloaded: those that are have no room.
         """
         if self.fleet.target(now) is None:
-            raise Unavailable(
-                "no target replica is ready: wait for the target stage to load, or look at its log",
-                code="no_target_available",
-            )
+            raise Unavailable.no_target()
         route = self.fleet.route(now, speculate=speculate)
         beat = self.fleet.beat_of((self.fleet.target_rank, route[-1])) if route else None
         if route is None or beat is None:
@@ -151,7 +148,7 @@ class GatewayReplica:
 
     def on_envelope(self, now: float, envelope: Envelope) -> None:
         """Apply one message. What does not fit is dropped and counted by reason, never an error."""
-        if not self._peers.accept(envelope):
+        if not self._peers.accept(now, envelope):
             self.counts["duplicate_or_former"] += 1
             return
         match envelope.message:
@@ -173,6 +170,9 @@ class GatewayReplica:
             return
         if self._rules.fence_epochs and (segment.epoch != session.epoch or sender != session.target_inbox):
             self.counts["old_epoch"] += 1
+            return
+        if max(segment.tokens, default=0) >= self.fleet.vocab_size:
+            self.counts["token_out_of_range"] += 1
             return
         start = session.committed
         commit = session.on_segment(now, segment)

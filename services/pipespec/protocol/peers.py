@@ -1,7 +1,9 @@
-"""Who is speaking: drops duplicates and the voices of former incarnations.
+"""Who is speaking: drops duplicates and the voices of other incarnations.
 
-A restarted process draws a new incarnation. The first message of a new one retires the old, so that what the old
-process still had in flight is dropped; no clock is compared. Message numbers drop what two brokers deliver twice.
+A restarted process draws a new incarnation. Each process beats, so the present one is never silent for long while it
+lives: another incarnation is heard only once the present one has been silent for ``dead_s``. What a former process
+still had in flight, a second process under the same name, or a stray message can therefore not take a living
+process's place. Message numbers drop what two brokers deliver twice.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ _MAX_PEERS = 4096
 @dataclass(slots=True)
 class _Peer:
     incarnation: Incarnation
-    retired: deque[Incarnation] = field(default_factory=lambda: deque(maxlen=16))
+    heard_s: float
     seen: set[int] = field(default_factory=set)
     order: deque[int] = field(default_factory=deque)
 
@@ -31,27 +33,24 @@ class _Peer:
 class Peers:
     """Everyone that this process has heard of."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, *, dead_s: float) -> None:
         self._peers: OrderedDict[Topic, _Peer] = OrderedDict()
         self._rules = rules
+        self._dead_s = dead_s
 
-    def accept(self, envelope: Envelope) -> bool:
+    def accept(self, now: float, envelope: Envelope) -> bool:
         """Whether the envelope is new and from the living incarnation of its sender."""
         if not self._rules.fence_epochs:
             return True
         peer = self._peers.get(envelope.sender)
-        if peer is None:
-            peer = self._peers[envelope.sender] = _Peer(envelope.incarnation)
+        if peer is None or (envelope.incarnation != peer.incarnation and now - peer.heard_s > self._dead_s):
+            peer = self._peers[envelope.sender] = _Peer(envelope.incarnation, now)
             if len(self._peers) > _MAX_PEERS:
                 self._peers.popitem(last=False)
         self._peers.move_to_end(envelope.sender)
         if envelope.incarnation != peer.incarnation:
-            if envelope.incarnation in peer.retired:
-                return False
-            peer.retired.append(peer.incarnation)
-            peer.incarnation = envelope.incarnation
-            peer.seen.clear()
-            peer.order.clear()
+            return False
+        peer.heard_s = now
         if envelope.number in peer.seen:
             return False
         peer.seen.add(envelope.number)

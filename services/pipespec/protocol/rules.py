@@ -21,7 +21,7 @@ class Rules:
         announce: repeat the window while a session is quiet, and the state on every heartbeat.
         sync: ask the gateway for what is missing.
         lease: free sessions that no state names.
-        fence_epochs: drop messages of older routes and of former incarnations.
+        fence_epochs: drop messages of older routes and of other incarnations.
         decode_alone: a stage without a usable draft goes on by itself.
     """
 

@@ -116,7 +116,7 @@ class StageReplica:
         self._limits = limits
         self._timers = timers
         self._rules = rules or Rules()
-        self._peers = Peers(self._rules)
+        self._peers = Peers(self._rules, dead_s=timers.dead_s)
         self._tombstones: OrderedDict[SessionId, tuple[Epoch, float]] = OrderedDict()
         self._asked: dict[SessionId, float] = {}
 
@@ -124,7 +124,7 @@ class StageReplica:
 
     def on_envelope(self, now: float, envelope: Envelope) -> None:
         """Apply one message. What does not fit is dropped and counted by reason, never an error."""
-        if not self._peers.accept(envelope):
+        if not self._peers.accept(now, envelope):
             self.dropped["duplicate_or_former"] += 1
             return
         match envelope.message:

@@ -140,6 +140,14 @@ def test_a_process_that_says_nothing_any_more_is_killed_and_started_again(
         assert "stage-0 hung" in one.notes[0]
 
 
+def test_a_process_that_does_not_become_ready_in_time_is_killed_and_started_again(spec: MakeSpec) -> None:
+    stage = spec("stage-0", SERVE.replace("self.send_response(200)", "self.send_response(503)"))
+    with watched(stage, policy=replace(POLICY, max_start_s=1.0)) as one:
+        one.turn_until(lambda: len(pids(stage)) == 2)
+        assert "stage-0 hung" in one.notes[0]
+        assert f"{stage.ready_url} did not say yes within 1 s" in one.notes[0]
+
+
 def test_only_misses_in_a_row_count(spec: MakeSpec) -> None:
     every_other = "Handler.n = Handler.n + 1; self.send_response(200 if Handler.n % 2 else 503)"
     code = SERVE.replace("self.send_response(200)", every_other).replace(

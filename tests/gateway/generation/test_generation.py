@@ -294,6 +294,15 @@ async def test_a_refusal_of_the_pipeline_reaches_the_caller(
     assert generator.num_active == 0
 
 
+async def test_before_a_target_was_heard_of_the_refusal_is_not_the_clients_fault(
+    generator: Generator, backend: ScriptedBackend
+) -> None:
+    backend.vocab_size = backend.context_len = 0
+    with pytest.raises(Unavailable) as refused:
+        await collect(generator, asking())
+    assert refused.value.code == "no_target_available"
+
+
 async def test_a_lost_session_raises_after_what_was_delivered(
     generator: Generator, backend: ScriptedBackend
 ) -> None:

@@ -23,6 +23,7 @@ class RestartPolicy:
         good_run_s: a process that was ready and lived this long did not die quickly.
         max_quick_deaths: in a row; the next one gives up.
         probe_every_s: between two looks at whether a process that has been ready still lives.
+        max_start_s: a process that is not ready after this long hangs and is killed.
         max_missed: looks in a row without a yes; then it hangs and is killed. Generous: a busy machine is slow.
     """
 
@@ -31,6 +32,7 @@ class RestartPolicy:
     good_run_s: float = 30.0
     max_quick_deaths: int = 3
     probe_every_s: float = 5.0
+    max_start_s: float = 600.0
     max_missed: int = 8
 
 
@@ -53,10 +55,10 @@ class Restarts:
         return min(self._policy.longest_wait_s, self._policy.first_wait_s * 2.0 ** (self._quick_deaths - 1))
 
 
-def describe_death(spec: ProcessSpec, exit_code: int, last_lines: str, *, num_missed: int = 0) -> str:
-    """How it ended and the last that it said; ``num_missed`` is not 0 if it was killed because it hung."""
+def describe_death(spec: ProcessSpec, exit_code: int, last_lines: str, *, hung: str = "") -> str:
+    """How it ended and the last that it said; ``hung`` says how it showed that it had to be killed, if it had to."""
     how = f"was ended by signal {-exit_code}" if exit_code < 0 else f"ended with code {exit_code}"
-    if num_missed:
-        how = f"hung ({spec.live_url} said no or nothing, {num_missed} times in a row) and was killed"
+    if hung:
+        how = f"hung ({hung}) and was killed"
     said = "\n".join(f"  | {line}" for line in last_lines.splitlines()) or "  | (it wrote nothing)"
     return f"{spec.name} {how}; its last lines (all of them: {spec.log}):\n{said}"

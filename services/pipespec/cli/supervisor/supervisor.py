@@ -104,18 +104,25 @@ class Supervisor:
             elif time.monotonic() >= slot.probe_at_s:
                 child.probe_life()
                 slot.probe_at_s = time.monotonic() + self._policy.probe_every_s
-            if child.num_missed < self._policy.max_missed:
-                return
-            child.kill()
-            self._bury(slot, child, num_missed=child.num_missed)
+            hung = self._shows_that_it_hangs(child)
+            if hung:
+                child.kill()
+                self._bury(slot, child, hung=hung)
         else:
             self._bury(slot, child)
 
-    def _bury(self, slot: _Slot, child: Child, *, num_missed: int = 0) -> None:
+    def _shows_that_it_hangs(self, child: Child) -> str:
+        if child.num_missed >= self._policy.max_missed:
+            return f"{child.spec.live_url} said no or nothing, {child.num_missed} times in a row"
+        if not child.was_ready and time.monotonic() - child.started_s > self._policy.max_start_s:
+            return f"{child.spec.ready_url} did not say yes within {self._policy.max_start_s:g} s"
+        return ""
+
+    def _bury(self, slot: _Slot, child: Child, *, hung: str = "") -> None:
         slot.child = None
         now = time.monotonic()
         exit_code = child.exit_code() or 0
-        death = describe_death(slot.spec, exit_code, child.last_lines(), num_missed=num_missed)
+        death = describe_death(slot.spec, exit_code, child.last_lines(), hung=hung)
         wait_s = slot.restarts.after_death(
             exit_code=exit_code, lived_s=now - child.started_s, was_ready=child.was_ready
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pipespec.gateway.backend import Backend
 from pipespec.gateway.generation.request import ChatPrompt, GenerationRequest, Prompt, TextPrompt, TokenPrompt
 from pipespec.gateway.text import TextModel
-from pipespec.ops.errors import RequestError
+from pipespec.ops.errors import RequestError, Unavailable
 from pipespec.protocol.ids import TokenId
 from pipespec.protocol.noise import branch_seed
 from pipespec.protocol.sampling import Sampling
@@ -47,7 +47,10 @@ class Admission:
 
         Raises:
             RequestError: something does not fit; ``context_length_exceeded`` or ``invalid_value``.
+            Unavailable: no target was heard of yet, so nothing can be checked.
         """
+        if self._backend.vocab_size == 0:
+            raise Unavailable.no_target()
         self._check_bias(request.sampling)
         seed = secrets.randbits(64) if request.seed is None else request.seed
         plans = []

@@ -101,6 +101,10 @@ async def serve_http(app: FastAPI, host: str, port: int) -> HttpServer:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
+        listener = socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
     except OSError as error:
         raise SettingsError(f"cannot serve HTTP at {host} port {port}: {error.strerror}") from error
+    # asyncio does so only for sockets of protocol "tcp", which create_server leaves open: without it, the kernel
+    # holds the second write of a response until the client acknowledges the first, up to 40 ms later.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
