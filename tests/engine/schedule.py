@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pipespec.protocol.ids import Digest, Epoch, Position, SessionId, TokenId
 from pipespec.protocol.sampling import Sampling
-from pipespec.protocol.work import Engine, Work
+from pipespec.protocol.work import Engine, Outcome, Work
 
 
 def make_work(
@@ -88,10 +88,12 @@ class Script:
             room=room,
         )
 
-    def on_picks(self, work: Work, picks: Sequence[int]) -> None:
+    def on_outcome(self, work: Work, outcome: Outcome) -> None:
         """Keep the longest right prefix of the candidates and the pick after it."""
-        if work.room == 0:
+        picks, fed = outcome.picks, work.start + len(work.tokens)
+        if outcome.held != fed or work.room == 0:
             assert picks == []
+            self._num_cached = min(outcome.held, len(self.prompt)) if outcome.held > fed else outcome.held
             return
         assert len(picks) == work.num_candidates + 1
         right = 0
@@ -109,5 +111,5 @@ def run_interleaved(engine: Engine, scripts: Sequence[Script], *, sampling: Samp
     while running := [script for script in scripts if not script.is_done]:
         script = order.choice(running)
         work = script.next_work()
-        (picks,) = engine.step([work])
-        script.on_picks(work, picks)
+        (outcome,) = engine.step([work])
+        script.on_outcome(work, outcome)

@@ -14,9 +14,9 @@ import torch
 from scipy import stats
 from transformers import GenerationConfig
 
+from engine.paging import paged_engine, pick
 from engine.tiny import tiny_model
-from pipespec.engine.plain import PlainEngine
-from pipespec.engine.sampler import pick
+from pipespec.engine.paged import PagedEngine
 from pipespec.protocol.ids import Digest, Epoch, Position, SessionId, TokenId
 from pipespec.protocol.sampling import Sampling
 from pipespec.protocol.work import Work
@@ -101,7 +101,7 @@ def test_positions_of_one_session_are_independent_draws():
     Tokens are told apart by their rank in the distribution at their position; over all positions, the ranks must be as
     frequent as the summed probabilities say.
     """
-    engine = PlainEngine(MODEL, context_len=512, max_chunk=512)
+    engine = paged_engine(MODEL, context_len=512, max_chunk=512, packed=False)
     bands = 4
     observed, expected = np.zeros(bands), np.zeros(bands)
     for seed in range(8):
@@ -118,7 +118,7 @@ def test_positions_of_one_session_are_independent_draws():
     assert stats.chisquare(observed, expected).pvalue > 0.01
 
 
-def generate_by_windows(engine: PlainEngine, *, seed: int, num_tokens: int, window: int = 16) -> list[int]:
+def generate_by_windows(engine: PagedEngine, *, seed: int, num_tokens: int, window: int = 16) -> list[int]:
     """Decode with bad candidates: each pass feeds the last token and a window of guesses of which few are right."""
     session = SessionId(b"0123456789abcdef")
     engine.open(session, prompt=PROMPT, sampling=Sampling(temperature=0.9, seed=seed))
@@ -139,7 +139,7 @@ def generate_by_windows(engine: PlainEngine, *, seed: int, num_tokens: int, wind
             digest=Digest(b""),
             room=window + 1,
         )
-        (picks,) = engine.step([work])
+        picks = engine.step([work])[0].picks
         right = next((i for i, guess in enumerate(guesses) if guess != picks[i]), window)
         tokens += picks[: right + 1]
         cached = len(text) + right

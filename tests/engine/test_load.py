@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, MambaConfig
 from engine.schedule import Script, run_interleaved
 from engine.tiny import BYTE_VOCAB, byte_tokenizer, save_tiny_model
 from pipespec.engine.load import load_engine
-from pipespec.engine.plain import PlainEngine
+from pipespec.engine.paged import PagedEngine
 from pipespec.ops.errors import ModelError
 from pipespec.ops.pipeline import StageKind, StageSettings
 from pipespec.protocol.sampling import Sampling
@@ -24,11 +24,11 @@ def settings_of(folder: Path, **changes: object) -> StageSettings:
     return StageSettings.model_validate({"model": str(folder), "device": "cpu", **changes})
 
 
-def test_a_model_folder_becomes_a_plain_engine_with_its_identity(tmp_path):
+def test_a_model_folder_becomes_an_engine_with_its_identity(tmp_path):
     folder = save_tiny_model(tmp_path / "model", seed=1, vocab_size=BYTE_VOCAB + 5)
     loaded = load_engine(settings_of(folder, prefill_chunk=33))
-    assert isinstance(loaded.engine, PlainEngine)
-    assert (loaded.engine.max_batch, loaded.engine.max_chunk) == (1, 33)
+    assert isinstance(loaded.engine, PagedEngine)
+    assert (loaded.engine.max_batch, loaded.engine.max_chunk) == (64, 33)
     assert (loaded.engine.vocab_size, loaded.engine.context_len) == (BYTE_VOCAB + 5, 512)
     assert (loaded.model, len(loaded.weights), len(loaded.tokenizer)) == (str(folder), 16, 16)
     assert not loaded.engine.is_model_free
@@ -108,7 +108,7 @@ def test_a_recurrent_model_is_refused(tmp_path):
     config = MambaConfig(vocab_size=BYTE_VOCAB, hidden_size=32, num_hidden_layers=2)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     byte_tokenizer().save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(ModelError, match="'mamba' cannot be rolled back"):
+    with pytest.raises(ModelError, match="'mamba' cannot be served: 0 of its 2 layers keep"):
         load_engine(settings_of(tmp_path))
 
 

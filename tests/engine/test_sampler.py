@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig
 
+from engine.paging import pick
 from engine.tiny import tiny_model
-from pipespec.engine.sampler import gumbel_noise, pick, uniform_noise, warp
+from pipespec.engine.sampler import gumbel_noise, uniform_noise, warp
 from pipespec.protocol.ids import Position, TokenId
 from pipespec.protocol.noise import gumbel, noise_key, uniform
 from pipespec.protocol.sampling import Sampling

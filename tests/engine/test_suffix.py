@@ -34,8 +34,7 @@ def guess(
     work = make_work(
         session, start=start, tokens=tokens, num_candidates=num_candidates, num_prompt=1, room=room
     )
-    (picks,) = engine.step([work])
-    return list(picks)
+    return list(engine.step([work])[0].picks)
 
 
 def test_continues_the_longest_earlier_match():

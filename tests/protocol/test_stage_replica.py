@@ -37,6 +37,7 @@ from pipespec.protocol.stage_replica import FreeCache, OpenCache, Place, StageRe
 from pipespec.protocol.stage_session import StageLimits
 from pipespec.protocol.timers import Timers
 from pipespec.protocol.tokenlog import TokenLog
+from pipespec.protocol.work import Outcome
 from protocol.examples import SESSION, ids
 
 GATEWAY, DRAFT = gateway_inbox("g0"), stage_inbox(Rank(0), "a")
@@ -187,8 +188,8 @@ def test_a_session_that_no_state_names_expires_with_the_lease(bench: Bench) -> N
 
 def test_a_quiet_session_repeats_its_window(bench: Bench) -> None:
     bench.hear(OPEN)
-    (work,) = bench.core.work(bench.now, max_batch=4)
-    bench.core.on_picks(bench.now, work, [TokenId(7)], busy_us=5)
+    (work,) = bench.core.work(bench.now, max_batch=4, max_tokens=99)
+    bench.core.on_outcome(bench.now, work, Outcome([TokenId(7)], work.start + len(work.tokens)), busy_us=5)
     first = bench.core.outbox.take()
     bench.core.on_timer(0.05)
     assert bench.core.outbox.take() == []
@@ -203,7 +204,9 @@ def test_the_session_that_waited_longest_goes_first(bench: Bench) -> None:
     bench.hear(replace(OPEN, session=other))
     order = []
     for now in range(4):
-        (work,) = bench.core.work(float(now), max_batch=1)
+        (work,) = bench.core.work(float(now), max_batch=1, max_tokens=99)
         order.append(work.session)
-        bench.core.on_picks(float(now), work, [TokenId(7)], busy_us=1)
+        bench.core.on_outcome(
+            float(now), work, Outcome([TokenId(7)], work.start + len(work.tokens)), busy_us=1
+        )
     assert order == [SESSION, other, SESSION, other]

@@ -7,6 +7,7 @@ from pipespec.protocol.messages import ChainIdentity, Open, Segment, SegmentKind
 from pipespec.protocol.rules import Rules
 from pipespec.protocol.sampling import Sampling
 from pipespec.protocol.stage_session import StageLimits, StageSession
+from pipespec.protocol.work import Outcome, Work
 from protocol.examples import SESSION, ids
 
 GATEWAY = gateway_inbox("g0")
@@ -39,21 +40,57 @@ def commit(session: StageSession, length: int) -> None:
     session.on_state(SessionState(SESSION, session.epoch, Position(length), digest, ()))
 
 
+def done(work: Work, picks: tuple[TokenId, ...] | list[TokenId]) -> Outcome:
+    return Outcome(picks, held=work.start + len(work.tokens))
+
+
 def run(session: StageSession, *picks: int) -> None:
-    work = session.work()
+    work = session.work(max_tokens=99)
     assert work is not None
-    session.on_picks(work, ids(*picks), busy_us=1)
+    session.on_outcome(work, done(work, ids(*picks)), busy_us=1)
+
+
+def test_a_prompt_that_begins_as_a_cached_one_is_fed_from_where_the_cache_ends() -> None:
+    session = opened(2, prompt=ids(*range(20)))
+    work = session.work(max_tokens=99)
+    assert work is not None
+    session.on_outcome(work, Outcome([], held=16), busy_us=1)
+    work = session.work(max_tokens=99)
+    assert work is not None
+    assert (work.start, work.tokens, work.room) == (16, ids(16, 17, 18, 19), 1)
+
+
+def test_a_cache_that_was_given_away_is_fed_again_from_the_log() -> None:
+    session = opened(2)
+    run(session, 10)
+    work = session.work(max_tokens=99)
+    assert work is not None
+    steps = session.counters.steps
+    assert not session.on_outcome(work, Outcome([], held=0), busy_us=1)
+    assert session.counters.steps == steps
+    work = session.work(max_tokens=99)
+    assert work is not None
+    assert (work.start, work.tokens) == (0, ids(1, 2, 3, 10))
+
+
+def test_no_work_is_cut_larger_than_what_is_left_of_the_step() -> None:
+    session = opened(2, prompt=ids(*range(20)))
+    work = session.work(max_tokens=5)
+    assert work is not None
+    assert (len(work.tokens), work.room) == (5, 0)
+    session.on_outcome(work, done(work, []), busy_us=1)
+    assert session.work(max_tokens=0) is None
 
 
 def test_a_long_prompt_is_fed_in_chunks_and_only_the_last_step_picks() -> None:
     session = opened(2, prompt=ids(*range(20)))
     chunks = []
     for _ in range(2):
-        work = session.work()
+        work = session.work(max_tokens=99)
         assert work is not None
         chunks.append((work.start, len(work.tokens), work.room))
-        session.on_picks(work, [], busy_us=1)
-    work = session.work()
+        session.on_outcome(work, done(work, []), busy_us=1)
+    work = session.work(max_tokens=99)
     assert work is not None
     assert chunks == [(0, 8, 0), (8, 8, 0)]
     assert (work.start, work.tokens, work.room) == (16, ids(16, 17, 18, 19), 1)
@@ -61,17 +98,17 @@ def test_a_long_prompt_is_fed_in_chunks_and_only_the_last_step_picks() -> None:
 
 def test_one_step_is_in_flight_at_a_time() -> None:
     session = opened(2)
-    assert session.work() is not None
-    assert session.work() is None
+    assert session.work(max_tokens=99) is not None
+    assert session.work(max_tokens=99) is None
 
 
 def test_a_step_checks_all_candidates_and_keeps_the_right_ones_plus_one_of_its_own() -> None:
     session = opened(1)
     hear(session, 0, 10, 11, 12)
-    work = session.work()
+    work = session.work(max_tokens=99)
     assert work is not None
     assert (work.tokens, work.num_candidates, work.room) == (ids(1, 2, 3, 10, 11, 12), 3, 4)
-    session.on_picks(work, ids(10, 99, 50, 51), busy_us=1)
+    session.on_outcome(work, done(work, ids(10, 99, 50, 51)), busy_us=1)
     assert session.claims.log.slice(0, 9) == ids(10, 99)
     kinds = {topic: (segment.kind, segment.tokens) for topic, segment in session.segments()}
     assert kinds == {
@@ -95,7 +132,7 @@ def test_the_cache_keeps_accepted_candidates_and_drops_the_rest() -> None:
     session = opened(1)
     hear(session, 0, 10, 11, 12)
     run(session, 10, 99, 50, 51)
-    work = session.work()
+    work = session.work(max_tokens=99)
     assert work is not None
     assert (work.start, work.tokens) == (4, ids(99))
 
@@ -103,12 +140,12 @@ def test_the_cache_keeps_accepted_candidates_and_drops_the_rest() -> None:
 def test_what_is_undone_while_a_step_runs_is_not_trusted_in_the_cache() -> None:
     session = opened(1)
     hear(session, 0, 10, 11, 12)
-    work = session.work()
+    work = session.work(max_tokens=99)
     assert work is not None
     hear(session, 2, 10, 77, base=0)
-    session.on_picks(work, ids(10, 11, 12, 13), busy_us=1)
+    session.on_outcome(work, done(work, ids(10, 11, 12, 13)), busy_us=1)
     assert session.claims.log.slice(0, 9) == ids(10, 77)
-    following = session.work()
+    following = session.work(max_tokens=99)
     assert following is not None
     assert (following.start, following.tokens) == (4, ids(77))
 
@@ -117,9 +154,9 @@ def test_a_draft_runs_ahead_by_its_lookahead_and_no_further() -> None:
     session = opened(0)
     for token in range(10, 14):
         run(session, token)
-    assert session.work() is None
+    assert session.work(max_tokens=99) is None
     hear(session, 1, 10, 11)
-    assert session.work() is not None
+    assert session.work(max_tokens=99) is not None
 
 
 def test_a_rollback_replaces_the_own_words_after_it_and_is_counted() -> None:
@@ -129,7 +166,7 @@ def test_a_rollback_replaces_the_own_words_after_it_and_is_counted() -> None:
     hear(session, 2, 10, 99)
     assert session.claims.log.slice(0, 9) == ids(10, 99)
     assert session.counters.rolled_back == 2
-    work = session.work()
+    work = session.work(max_tokens=99)
     assert work is not None
     assert (work.start, work.tokens) == (4, ids(99))
 
@@ -148,15 +185,15 @@ def test_the_window_goes_on_being_said_until_it_is_committed() -> None:
 def test_a_session_is_complete_at_a_stop_id_or_at_max_tokens() -> None:
     session = opened(2, stop_ids=(5,))
     hear(session, 1, 10, 5, 11)
-    work = session.work()
+    work = session.work(max_tokens=99)
     assert work is not None
     assert work.candidates == ids(10, 5)
-    session.on_picks(work, ids(10, 5, 11), busy_us=1)
+    session.on_outcome(work, done(work, ids(10, 5, 11)), busy_us=1)
     assert session.own == 2
-    assert session.work() is None
+    assert session.work(max_tokens=99) is None
     short = opened(2, max_tokens=2)
     hear(short, 1, 10, 11, 12)
-    work = short.work()
+    work = short.work(max_tokens=99)
     assert work is not None
     assert work.candidates == ids(10)
 
@@ -165,20 +202,20 @@ def test_a_stage_whose_context_is_full_falls_silent() -> None:
     session = opened(0, limits=StageLimits(lookahead=4, max_chunk=8, context_len=5))
     run(session, 10)
     run(session, 11)
-    assert session.work() is None
+    assert session.work(max_tokens=99) is None
 
 
 def test_a_draft_without_a_guess_waits_for_news() -> None:
     session = opened(0, limits=StageLimits(lookahead=4, max_chunk=8, context_len=100, is_model_free=True))
-    work = session.work()
+    work = session.work(max_tokens=99)
     assert work is not None
     assert work.room == 4
-    session.on_picks(work, [], busy_us=1)
-    assert session.work() is None
+    session.on_outcome(work, done(work, []), busy_us=1)
+    assert session.work(max_tokens=99) is None
     hear(session, 2, 10)
-    work = session.work()
+    work = session.work(max_tokens=99)
     assert work is not None
-    session.on_picks(work, ids(11, 12), busy_us=1)
+    session.on_outcome(work, done(work, ids(11, 12)), busy_us=1)
     assert session.claims.log.slice(0, 9) == ids(10, 11, 12)
 
 
@@ -186,6 +223,6 @@ def test_a_full_window_stops_the_target_until_the_gateway_commits() -> None:
     session = opened(2, limits=StageLimits(lookahead=4, max_chunk=8, context_len=100, max_window=6))
     for token in range(10, 16):
         run(session, token)
-    assert session.work() is None
+    assert session.work(max_tokens=99) is None
     commit(session, 2)
-    assert session.work() is not None
+    assert session.work(max_tokens=99) is not None

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipespec.ops.errors import InvariantBroken
 from pipespec.protocol.ids import SessionId, TokenId
 from pipespec.protocol.messages import Open
-from pipespec.protocol.work import Work
+from pipespec.protocol.work import Outcome, Work
 
 VOCAB = 997
 
@@ -45,15 +44,21 @@ def target_output(
 
 @dataclass
 class HashModel:
-    """An engine whose cache is a list of hash states, cropped and fed just as a real one."""
+    """An engine whose cache is a list of hash states, cropped and fed just as a real one.
+
+    Every so many steps it gives a session's cache away, and every other prompt is found to be cached already.
+    """
 
     agreement: float
     is_model_free: bool = False
     caches: dict[SessionId, list[int]] = field(default_factory=dict)
+    prompts: dict[SessionId, Sequence[int]] = field(default_factory=dict)
+    num_steps: int = 0
 
     def open(self, message: Open) -> None:
         """Room for a session; opening it again starts afresh."""
         self.caches[message.session] = [message.sampling.seed]
+        self.prompts[message.session] = message.prompt
 
     def close(self, session: SessionId) -> None:
         """Free a session."""
@@ -66,19 +71,30 @@ class HashModel:
             return token
         return TokenId((token + 1 + stir(state, 3) % (VOCAB - 1)) % VOCAB)
 
-    def step(self, work: Work) -> list[TokenId]:
-        """Feed and choose; raises when the work does not fit the cache."""
+    def step(self, work: Work) -> Outcome:
+        """Feed and choose, as far as the cache allows."""
         states = self.caches[work.session]
+        self.num_steps += 1
+        if stir(states[-1], self.num_steps) % 50 == 0:
+            del states[1:]
         if work.start > len(states) - 1:
-            raise InvariantBroken(f"work starts at {work.start}, the cache holds {len(states) - 1}")
+            return Outcome([], held=len(states) - 1)
         del states[work.start + 1 :]
         for token in work.tokens:
             states.append(stir(states[-1], token))
         if work.room == 0:
-            return []
+            self._adopt(states, self.prompts[work.session])
+            return Outcome([], held=len(states) - 1)
+        held = len(states) - 1
         if self.is_model_free:
-            return self._guess(states[-1], work.room)
-        return [self.pick(state) for state in states[len(states) - work.num_candidates - 1 :]]
+            return Outcome(self._guess(states[-1], work.room), held)
+        return Outcome([self.pick(state) for state in states[held - work.num_candidates :]], held)
+
+    def _adopt(self, states: list[int], prompt: Sequence[int]) -> None:
+        """The rest of the prompt, but for its last token, is cached already."""
+        if stir(states[0], len(prompt)) % 2:
+            for token in prompt[len(states) - 1 : -1]:
+                states.append(stir(states[-1], token))
 
     def _guess(self, state: int, room: int) -> list[TokenId]:
         """A run of guesses, at times none: what a draft without a model does."""

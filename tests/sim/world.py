@@ -21,7 +21,7 @@ from pipespec.protocol.sampling import Sampling
 from pipespec.protocol.stage_replica import FreeCache, OpenCache, Place, StageReplica
 from pipespec.protocol.stage_session import StageLimits
 from pipespec.protocol.timers import Timers
-from pipespec.protocol.work import Work
+from pipespec.protocol.work import Outcome, Work
 from sim.model import VOCAB, HashModel, target_output
 from sim.plan import Node, Plan
 
@@ -42,6 +42,7 @@ class StageSpec:
     replicas: int = 1
     lookahead: int = 8
     max_batch: int = 8
+    max_tokens: int = 40
     is_model_free: bool = False
 
 
@@ -131,20 +132,20 @@ class StageNode:
         self.world.flush(self, self.core.place.inbox)
         if self.busy:
             return
-        batch = self.core.work(self.world.now, max_batch=self.spec.max_batch)
+        batch = self.core.work(self.world.now, max_batch=self.spec.max_batch, max_tokens=self.spec.max_tokens)
         if batch:
             self.busy = True
             results = [(work, self.model.step(work)) for work in batch]
             took = self.spec.step_s * self.world.slowness(self) * self.world.random.uniform(0.9, 1.1)
             self.world.after(took, lambda: self.done(results))
 
-    def done(self, results: list[tuple[Work, list[TokenId]]]) -> None:
+    def done(self, results: list[tuple[Work, Outcome]]) -> None:
         """The step ends; a step of a crashed node ends nowhere."""
         if not self.world.is_alive(self):
             return
         self.busy = False
-        for work, picks in results:
-            self.core.on_picks(self.world.now, work, picks, busy_us=1)
+        for work, outcome in results:
+            self.core.on_outcome(self.world.now, work, outcome, busy_us=1)
         self.turn()
 
 

@@ -20,6 +20,7 @@ from pipespec.ops.errors import ModelError
 UNBOUNDED = 2**31 - 1
 """Context length of a model that names none, such as one with relative positions."""
 
+_LENGTH_DEPENDENT = ("dynamic", "longrope")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -77,9 +78,21 @@ def vocab_size(model: PreTrainedModel) -> int:
 
 
 def context_len(config: PreTrainedConfig) -> int:
-    """Tokens that the model was made for."""
-    length = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
-    return length if isinstance(length, int) and length > 0 else UNBOUNDED
+    """Tokens that the model was made for.
+
+    Rotary embeddings that change with the length of the text end where they would begin to: one session's length must
+    not change what another one in the same pass says, nor what is cached already.
+    """
+    text = config.get_text_config(decoder=True)
+    rope = getattr(text, "rope_parameters", None) or {}
+    ropes = [
+        one for one in (rope, *rope.values()) if isinstance(one, dict)
+    ]  # for all layers, or per type of layer
+    ends = [
+        r.get("original_max_position_embeddings") for r in ropes if r.get("rope_type") in _LENGTH_DEPENDENT
+    ]
+    lengths = [getattr(text, "max_position_embeddings", None), *ends]
+    return min((one for one in lengths if isinstance(one, int) and one > 0), default=UNBOUNDED)
 
 
 def _device(name: str) -> torch.device:

@@ -6,6 +6,7 @@ The engine comes with its identity: what heartbeats say about it, so that only e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipespec.engine.suffix import SuffixEngine
 from pipespec.models.fetch import resolve
@@ -13,6 +14,9 @@ from pipespec.models.identity import tokenizer_digest, weights_digest
 from pipespec.ops.errors import ModelError
 from pipespec.ops.pipeline import StageKind, StageSettings
 from pipespec.protocol.work import Engine
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +59,18 @@ def load_engine(settings: StageSettings, *, context_limit: int | None = None) ->
 
 def _load_transformers(settings: StageSettings, *, context_limit: int | None) -> LoadedEngine:
     # Imported here, so that a suffix stage starts without torch: in a fraction of the time and memory.
-    from pipespec.engine import checkpoint, plain, probe  # noqa: PLC0415
+    from pipespec.engine import assembly, checkpoint  # noqa: PLC0415
 
     folder = resolve(settings.model or "", settings.revision)
     checkpoint.set_threads(settings.threads)
-    model = checkpoint.load_model(folder, device=settings.device, dtype=settings.dtype)
-    probe.check_rollback(model)
-    context_len = checkpoint.context_len(model.config)
-    if context_limit is not None:
-        context_len = min(context_len, context_limit)
-    dtype = str(model.dtype).removeprefix("torch.")
+
+    def load() -> PreTrainedModel:
+        return checkpoint.load_model(folder, device=settings.device, dtype=settings.dtype)
+
+    engine = assembly.assemble_engine(load, settings, context_limit=context_limit)
     return LoadedEngine(
-        engine=plain.PlainEngine(model, context_len=context_len, max_chunk=settings.prefill_chunk),
+        engine=engine,
         model=settings.model or "",
-        weights=weights_digest(folder, dtype=dtype),
+        weights=weights_digest(folder, dtype=engine.dtype),
         tokenizer=tokenizer_digest(folder),
     )

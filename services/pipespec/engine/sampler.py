@@ -4,12 +4,14 @@ Order as in transformers' ``generate``: logit bias, repetition penalty, presence
 top-k, top-p, min-p; the classes are transformers' own, so the warped distribution is the one that ``generate`` samples.
 ``argmax(warped + gumbel)`` draws exactly from its softmax, and draws the same token on every stage.
 
-Shape symbols: n = rows (positions), V = vocabulary.
+Shape symbols: R = rows of all sessions, n = rows (positions) of one, V = vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from transformers import (
@@ -29,33 +31,56 @@ _LOWEST_TEMPERATURE = 1e-30
 """Smaller ones would divide float32 logits to infinity; here the best token wins over all noise already."""
 
 
-def pick(
-    logits: torch.Tensor,
-    *,
-    base: Position,
-    prompt: Sequence[TokenId],
-    generated: Sequence[TokenId],
-    sampling: Sampling,
-) -> list[TokenId]:
-    """Choose one token per row.
+@dataclass(frozen=True, slots=True)
+class PickRequest:
+    """Rows of one session, and what its choices depend on.
 
-    Args:
-        logits: ``[n, V]``, any float dtype; row i predicts position ``base + i``.
-        base: position of row 0.
+    Attributes:
+        num_rows: n; row i predicts position ``base + i``.
+        base: position of the first row.
         prompt: the session's prompt.
         generated: its generated tokens, at least ``base + n - 1``; row i sees the first ``base + i`` of them, the last
-            of which may be unchecked candidates.
+            of which may be unchecked candidates. Not needed where ``sampling.uses_history`` is False.
         sampling: how to choose.
+    """
+
+    num_rows: int
+    base: Position
+    prompt: Sequence[TokenId]
+    generated: Sequence[TokenId]
+    sampling: Sampling
+
+
+def pick_all(logits: torch.Tensor, requests: Sequence[PickRequest]) -> list[list[TokenId]]:
+    """Choose one token per row; the device is waited for once.
+
+    Args:
+        logits: ``[R, V]``, any float dtype: the rows of the requests one after another; further ones are ignored.
+        requests: whose rows they are.
 
     Returns:
-        n token ids. Equal scores go to the lowest id.
+        One list per request. Equal scores go to the lowest id.
     """
-    scores = _penalize(logits.float(), base=base, prompt=prompt, generated=generated, sampling=sampling)
+    picks = logits.argmax(dim=-1)
+    first = 0
+    for request in requests:
+        if request.num_rows and not request.sampling.is_plain_greedy:
+            rows = slice(first, first + request.num_rows)
+            picks[rows] = _choose(logits[rows], request)
+        first += request.num_rows
+    flat = iter(picks.tolist())
+    return [[TokenId(token) for token in islice(flat, request.num_rows)] for request in requests]
+
+
+def _choose(logits: torch.Tensor, request: PickRequest) -> torch.Tensor:
+    """Token ids ``[n]`` for logits ``[n, V]``."""
+    sampling = request.sampling
+    scores = _penalize(logits.float(), request)
     if not sampling.is_greedy:
         scores = warp(scores, sampling).double()
-        keys = [noise_key(sampling.seed, Position(base + row)) for row in range(scores.shape[0])]
+        keys = [noise_key(sampling.seed, Position(request.base + row)) for row in range(scores.shape[0])]
         scores += gumbel_noise(keys, scores.shape[1], device=scores.device)
-    return [TokenId(token) for token in scores.argmax(dim=-1).tolist()]
+    return scores.argmax(dim=-1)
 
 
 def warp(scores: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -101,21 +126,15 @@ def _signed(word: int) -> int:
     return (word + 2**63) % 2**64 - 2**63
 
 
-def _penalize(
-    scores: torch.Tensor,
-    *,
-    base: Position,
-    prompt: Sequence[TokenId],
-    generated: Sequence[TokenId],
-    sampling: Sampling,
-) -> torch.Tensor:
+def _penalize(scores: torch.Tensor, request: PickRequest) -> torch.Tensor:
+    sampling, prompt = request.sampling, request.prompt
     if sampling.logit_bias:
         scores = _add_bias(scores, sampling)
     if not sampling.uses_history:
         return scores
     rows = []
     for index, row in enumerate(scores):
-        before = generated[: base + index]
+        before = request.generated[: request.base + index]
         history = torch.tensor([*prompt, *before], dtype=torch.long, device=scores.device)
         rows.append(_penalize_row(row, history, num_prompt=len(prompt), sampling=sampling))
     return torch.stack(rows)

@@ -13,7 +13,7 @@ from pipespec.engine.suffix_index import SuffixIndex
 from pipespec.ops.errors import InvariantBroken
 from pipespec.protocol.ids import SessionId, TokenId
 from pipespec.protocol.sampling import Sampling
-from pipespec.protocol.work import Work
+from pipespec.protocol.work import Outcome, Work
 
 MAX_MATCH = 32
 """Longest match, hence longest guess; more agreement than this tells nothing new."""
@@ -34,6 +34,7 @@ class SuffixEngine:
 
     max_batch = 1024
     max_chunk = _MAX_CHUNK
+    max_step_tokens = 16 * _MAX_CHUNK
     vocab_size = _ANY
     is_model_free = True
 
@@ -47,23 +48,24 @@ class SuffixEngine:
         del prompt, sampling
         self._sessions[session] = _SuffixSession(self._min_match)
 
-    def step(self, batch: Sequence[Work]) -> list[list[TokenId]]:
-        """Guess for every item; ``[]`` where nothing matches."""
+    def step(self, batch: Sequence[Work]) -> list[Outcome]:
+        """Guess for every item; no picks where nothing matches."""
         return [self._step_one(work) for work in batch]
 
     def close(self, session: SessionId) -> None:
         """Forget a session's text."""
         self._sessions.pop(session, None)
 
-    def _step_one(self, work: Work) -> list[TokenId]:
+    def _step_one(self, work: Work) -> Outcome:
         session = self._sessions.get(work.session)
         if session is None:
             raise InvariantBroken(f"work for session {work.session.hex()}, which is not open")
         session.replace_from(work.start, work.tokens, whose=work.session)
+        held = work.start + len(work.tokens)
         if work.room == 0:
-            return []
+            return Outcome([], held)
         candidates = list(work.candidates)
-        return (candidates + session.guess(work.room - len(candidates)))[: work.room]
+        return Outcome((candidates + session.guess(work.room - len(candidates)))[: work.room], held)
 
 
 class _SuffixSession:

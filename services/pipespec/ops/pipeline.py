@@ -58,6 +58,12 @@ class StageSettings(_Settings):
     """Sessions held at once by one replica; without one that has room, the gateway answers 429."""
     prefill_chunk: int = Field(default=256, ge=1, le=1_000_000)
     """Prompt tokens fed in one step; smaller keeps the loop responsive, larger is faster."""
+    step_tokens: int = Field(default=512, ge=1, le=1_000_000)
+    """Tokens of all sessions in one step; sessions that generate come first, prompts get the rest."""
+    max_batch: int = Field(default=64, ge=1, le=4096)
+    """Sessions in one step."""
+    cache_gib: float | None = Field(default=None, gt=0)
+    """Memory for keys and values; none: nearly all that is free on a GPU, an eighth of it on CPU."""
     replicas: int = Field(default=1, ge=1, le=64)
     """Processes of this stage under ``pipespec up``."""
 

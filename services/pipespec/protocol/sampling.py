@@ -84,6 +84,11 @@ class Sampling:
         return self.temperature == 0.0
 
     @property
+    def is_plain_greedy(self) -> bool:
+        """The choice is the largest logit, as the model gave it."""
+        return self.is_greedy and not self.uses_history and not self.logit_bias
+
+    @property
     def uses_history(self) -> bool:
         """The choice depends on which tokens came before, not on the logits alone."""
         return self.repetition_penalty != 1.0 or self.presence_penalty != 0.0 or self.frequency_penalty != 0.0

@@ -40,8 +40,9 @@ from pipespec.protocol.peers import Peers
 from pipespec.protocol.rules import Rules
 from pipespec.protocol.stage_session import StageLimits, StageSession
 from pipespec.protocol.timers import Timers
-from pipespec.protocol.work import Work
+from pipespec.protocol.work import Outcome, Work
 
+_PREFILL_SHARE = 4
 _NO_DIGEST = Digest(bytes(DIGEST_LEN))
 
 
@@ -259,22 +260,31 @@ class StageReplica:
 
     # Working
 
-    def work(self, now: float, *, max_batch: int) -> list[Work]:
-        """Shares of the next step, those that waited longest first."""
+    def work(self, now: float, *, max_batch: int, max_tokens: int) -> list[Work]:
+        """Shares of the next step, those that waited longest first.
+
+        Sessions that generate come before those that still read their prompt; these get what is left of the tokens, but
+        never less than ``1 / _PREFILL_SHARE`` of them, so that nobody waits for ever.
+        """
         batch: list[Work] = []
-        for session in sorted(self.sessions.values(), key=lambda s: s.worked_s):
-            if len(batch) == max_batch:
-                break
-            work = session.work()
-            if work is not None:
-                session.worked_s = now
-                batch.append(work)
+        left = max_tokens
+        waiting = sorted(self.sessions.values(), key=lambda s: s.worked_s)
+        for reading in (False, True):
+            reserve = 0 if reading or not any(s.is_reading for s in waiting) else max_tokens // _PREFILL_SHARE
+            for session in waiting:
+                if session.is_reading is not reading or len(batch) == max_batch or left <= reserve:
+                    continue
+                work = session.work(max_tokens=left - reserve)
+                if work is not None:
+                    session.worked_s = now
+                    left -= len(work.tokens)
+                    batch.append(work)
         return batch
 
-    def on_picks(self, now: float, work: Work, picks: Sequence[TokenId], *, busy_us: int) -> None:
+    def on_outcome(self, now: float, work: Work, outcome: Outcome, *, busy_us: int) -> None:
         """Apply one result and publish. A result for a session that is gone is dropped."""
         session = self.sessions.get(work.session)
-        if session is not None and session.on_picks(work, picks, busy_us=busy_us):
+        if session is not None and session.on_outcome(work, outcome, busy_us=busy_us):
             self._publish(now, session)
 
     def _publish(self, now: float, session: StageSession) -> None:

@@ -20,7 +20,7 @@ from pipespec.protocol.ids import Epoch, Position, Rank, TokenId, Topic, stage_i
 from pipespec.protocol.messages import MAX_WINDOW, Open, Segment, SegmentKind, SessionState, StageCounters
 from pipespec.protocol.rules import Rules
 from pipespec.protocol.tokenlog import TokenLog
-from pipespec.protocol.work import Work
+from pipespec.protocol.work import Outcome, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,11 @@ class StageSession:
         """Length of what this stage stands by: its own words and those of later stages."""
         return self.claims.said_from(self.rank)
 
+    @property
+    def is_reading(self) -> bool:
+        """Much is still to be fed before it can generate: a prompt, or what was lost with a cache."""
+        return self._num_prompt + self.own - self._num_cached > self._limits.max_window
+
     def rank_of(self, sender: Topic) -> Rank | None:
         """The sender's place in this session's route, None for strangers."""
         return self._inboxes.get(sender)
@@ -141,8 +146,8 @@ class StageSession:
 
     # What to do
 
-    def work(self) -> Work | None:
-        """The next step's share, or None where nothing can or need be done now."""
+    def work(self, *, max_tokens: int) -> Work | None:
+        """The next step's share of at most ``max_tokens``, or None where nothing can or need be done now."""
         self._trust_cache_up_to(self.claims.take_low_water())
         own = self.own
         room = self._room(own)
@@ -150,10 +155,11 @@ class StageSession:
             return None
         end = self._num_prompt + own
         start = min(self._num_cached, end - 1)
-        if end - start > self._limits.max_chunk:
-            chunk = self.claims.log.all_tokens(start, start + self._limits.max_chunk)
-            return self._launch(start, chunk, num_candidates=0, room=0)
-        candidates = self._candidates(own, min(room - 1, self._limits.max_chunk - (end - start)))
+        most = min(self._limits.max_chunk, max_tokens)
+        if end - start > most:
+            chunk = self.claims.log.all_tokens(start, start + most)
+            return self._launch(start, chunk, num_candidates=0, room=0) if chunk else None
+        candidates = self._candidates(own, min(room - 1, most - (end - start)))
         if self._limits.is_model_free:
             if self._no_guess_at == (own, self.claims.log.digest_at(own)):
                 return None
@@ -199,14 +205,20 @@ class StageSession:
             room=room,
         )
 
-    def on_picks(self, work: Work, picks: Sequence[TokenId], *, busy_us: int) -> bool:
+    def on_outcome(self, work: Work, outcome: Outcome, *, busy_us: int) -> bool:
         """Apply a step's result; whether there is something new to say.
 
         Messages may have changed the log while the step ran: what a later stage said in the meantime wins, and a
         result whose prefix is gone is dropped.
         """
         self._in_flight = False
-        said, accepted = self._judge(work, picks)
+        fed = work.start + len(work.tokens)
+        if outcome.held < fed:  # the cache was given away: nothing was computed
+            self._num_cached = min(self._num_cached, outcome.held)
+            return False
+        if self._num_cached == fed:  # what is held beyond is the prompt's beginning, which never changes
+            self._num_cached = max(fed, min(outcome.held, self._num_prompt))
+        said, accepted = self._judge(work, outcome.picks)
         contradicted = accepted < work.num_candidates and len(said) > accepted
         merged = self.claims.merge(self.rank, base=work.base, digest=work.digest, tokens=said)
         self._trust_cache_up_to(self.claims.take_low_water())

@@ -28,7 +28,8 @@ class Work:
     Attributes:
         session: whose work it is.
         epoch: the route in force when the work was cut.
-        start: cache entries to keep; whatever the engine holds beyond is truncated first.
+        start: cache entries to keep; whatever the engine holds beyond is truncated first. Where it holds fewer, it
+            computes nothing and says so.
         tokens: what is fed from ``start`` on; at least one.
         num_candidates: how many of the last tokens are candidates.
         base: position of the first pick, ``start + len(tokens) - num_candidates - P``; picks are this stage's choices
@@ -53,6 +54,20 @@ class Work:
         return self.tokens[len(self.tokens) - self.num_candidates :]
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step made of one piece of work.
+
+    Attributes:
+        picks: this stage's choices from ``work.base`` on; none for a prefill chunk.
+        held: tokens of the session in the engine's cache now. Fewer than were fed: the cache had to be given away, the
+            rest is to be fed again. More: the beginning of the prompt was cached already.
+    """
+
+    picks: Sequence[TokenId]
+    held: int
+
+
 class Engine(Protocol):
     """Runs one model, or a draft without one, for many sessions. Called from one thread."""
 
@@ -63,6 +78,10 @@ class Engine(Protocol):
     @property
     def max_chunk(self) -> int:
         """Tokens of one session that one step takes at most; longer prefills are cut into chunks of this."""
+
+    @property
+    def max_step_tokens(self) -> int:
+        """Tokens of all sessions that one step takes at most."""
 
     @property
     def vocab_size(self) -> int:
@@ -79,17 +98,17 @@ class Engine(Protocol):
     def open(self, session: SessionId, *, prompt: Sequence[TokenId], sampling: Sampling) -> None:
         """Make room for a session. Opening an open session starts it afresh."""
 
-    def step(self, batch: Sequence[Work]) -> list[list[TokenId]]:
+    def step(self, batch: Sequence[Work]) -> list[Outcome]:
         """Run one forward pass.
 
         Args:
-            batch: at most ``max_batch`` items, each of another open session.
+            batch: at most ``max_batch`` items, each of another open session, ``max_step_tokens`` tokens in all.
 
         Returns:
-            One list of picks per item, in order: ``[]`` for a prefill chunk.
+            One outcome per item, in order.
 
         Raises:
-            InvariantBroken: work for a session that is not open, or beyond its cache.
+            InvariantBroken: work for a session that is not open, or beyond the context.
         """
 
     def close(self, session: SessionId) -> None:

@@ -18,6 +18,10 @@ from pipespec.protocol.work import Engine, Work
 Clock = Callable[[], float]
 
 
+_NO_ROOM_S = 0.005
+"""Between two tries when the cache had room for nobody's work."""
+
+
 class StageLoop:
     """Runs one replica's core over one engine and one link. Times are seconds of a monotonic clock."""
 
@@ -41,11 +45,12 @@ class StageLoop:
         self._model = model
         self._tick_s = tick_s
         self._next_tick_s = 0.0
+        self._is_stuck = False
         self._clock = clock
 
     def turn(self) -> bool:
         """One round; whether a step was made. Waits for messages only when there is nothing to compute."""
-        batch = self._prepare(wait_s=0.0)
+        batch = self._prepare(wait_s=_NO_ROOM_S if self._is_stuck else 0.0)
         if not batch:
             batch = self._prepare(wait_s=max(0.0, self._next_tick_s - self._clock()))
         if batch:
@@ -62,17 +67,19 @@ class StageLoop:
             self._next_tick_s = now + self._tick_s
             self.core.on_timer(now)
             self.totals = self.core.totals()
-        batch = self.core.work(now, max_batch=self._engine.max_batch)
+        batch = self.core.work(now, max_batch=self._engine.max_batch, max_tokens=self._engine.max_step_tokens)
         self._carry_out()
         return batch
 
     def _step(self, batch: list[Work]) -> None:
         started_s = self._clock()
-        all_picks = self._engine.step(batch)
+        outcomes = self._engine.step(batch)
         ended_s = self._clock()
         busy_us = int((ended_s - started_s) * 1e6 / len(batch))
-        for work, picks in zip(batch, all_picks, strict=True):
-            self.core.on_picks(ended_s, work, picks, busy_us=busy_us)
+        self._is_stuck = True
+        for work, outcome in zip(batch, outcomes, strict=True):
+            self._is_stuck &= outcome.held < work.start + len(work.tokens)
+            self.core.on_outcome(ended_s, work, outcome, busy_us=busy_us)
         self._carry_out()
 
     def _carry_out(self) -> None:

@@ -1,4 +1,4 @@
-"""The plain engine against transformers' ``generate``, under schedules of chunks, candidates and rollbacks."""
+"""The paged engine against transformers' ``generate``, under schedules of chunks, candidates and rollbacks."""
 
 from __future__ import annotations
 
@@ -9,20 +9,15 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from engine.paging import paged_engine, pick
 from engine.schedule import Script, make_work, run_interleaved
 from engine.tiny import FAMILIES, SLIDING_WINDOW, tiny_model
-from pipespec.engine.plain import PlainEngine
-from pipespec.engine.sampler import pick
 from pipespec.ops.errors import InvariantBroken
 from pipespec.protocol.ids import Position, SessionId, TokenId
 from pipespec.protocol.sampling import Sampling
 
 VOCAB = 64
 SESSION = SessionId(b"0123456789abcdef")
-
-
-def engine_of(model: PreTrainedModel) -> PlainEngine:
-    return PlainEngine(model, context_len=256, max_chunk=64)
 
 
 def prompt_of(length: int, *, seed: int) -> list[int]:
@@ -64,7 +59,7 @@ def test_greedy_picks_are_those_of_generate_under_any_schedule(family):
         prompt = prompt_of(3 + 7 * seed, seed=seed)
         reference = generated(model, prompt, 10 * SLIDING_WINDOW)
         scripts.append(Script(prompt=prompt, reference=reference, vocab_size=VOCAB, seed=seed))
-    run_interleaved(engine_of(model), scripts, sampling=Sampling(max_tokens=99), seed=1)
+    run_interleaved(paged_engine(model), scripts, sampling=Sampling(max_tokens=99), seed=1)
     for script in scripts:
         assert tuple(script.picked[: len(script.reference)]) == script.reference
 
@@ -88,14 +83,14 @@ def test_sampled_picks_are_those_of_plain_decoding_under_any_schedule(family, sa
         prompt = prompt_of(9, seed=seed)
         reference = sampled_alone(model, prompt, 24, sampling)
         scripts.append(Script(prompt=prompt, reference=reference, vocab_size=VOCAB, seed=seed))
-    run_interleaved(engine_of(model), scripts, sampling=sampling, seed=2)
+    run_interleaved(paged_engine(model), scripts, sampling=sampling, seed=2)
     for script in scripts:
         assert tuple(script.picked[: len(script.reference)]) == script.reference
 
 
 def test_opening_an_open_session_starts_it_afresh():
     model = tiny_model(seed=1)
-    engine = engine_of(model)
+    engine = paged_engine(model)
     first, second = prompt_of(12, seed=1), prompt_of(12, seed=50)
     for prompt in (first, second):
         script = Script(prompt=prompt, reference=generated(model, prompt, 10), vocab_size=VOCAB, seed=0)
@@ -105,16 +100,15 @@ def test_opening_an_open_session_starts_it_afresh():
 
 
 def test_room_bounds_the_picks():
-    engine = engine_of(tiny_model())
+    engine = paged_engine(tiny_model())
     engine.open(SESSION, prompt=[TokenId(1)], sampling=Sampling())
     work = make_work(SESSION, start=0, tokens=[1, 2, 3], num_candidates=2, num_prompt=1, room=2)
-    assert [len(picks) for picks in engine.step([work])] == [2]
+    assert [len(outcome.picks) for outcome in engine.step([work])] == [2]
 
 
 @pytest.mark.parametrize(
     ("start", "tokens", "num_candidates", "complaint"),
     [
-        (4, [1], 0, "the cache holds 3 tokens"),
         (0, [], 0, "expected 1 to 64 tokens"),
         (3, [1, 2], 2, "more than the 2 candidates"),
         (3, [1] * 65, 0, "expected 1 to 64 tokens"),
@@ -122,7 +116,7 @@ def test_room_bounds_the_picks():
     ],
 )
 def test_work_that_does_not_fit_is_a_bug_of_ours(start, tokens, num_candidates, complaint):
-    engine = engine_of(tiny_model(vocab_size=64))
+    engine = paged_engine(tiny_model(vocab_size=64))
     engine.open(SESSION, prompt=[TokenId(1)] * 3, sampling=Sampling())
     engine.step([make_work(SESSION, start=0, tokens=[1, 1, 1], num_candidates=0, num_prompt=3, room=0)])
     work = make_work(SESSION, start=start, tokens=tokens, num_candidates=num_candidates, num_prompt=3, room=1)
@@ -131,7 +125,7 @@ def test_work_that_does_not_fit_is_a_bug_of_ours(start, tokens, num_candidates, 
 
 
 def test_work_beyond_the_context_is_a_bug_of_ours():
-    engine = PlainEngine(tiny_model(), context_len=4, max_chunk=64)
+    engine = paged_engine(tiny_model(), context_len=4)
     engine.open(SESSION, prompt=[TokenId(1)], sampling=Sampling())
     work = make_work(SESSION, start=0, tokens=[1, 2, 3, 4, 5], num_candidates=0, num_prompt=5, room=1)
     with pytest.raises(InvariantBroken, match="5 tokens, the context is 4"):
@@ -139,7 +133,7 @@ def test_work_beyond_the_context_is_a_bug_of_ours():
 
 
 def test_closed_sessions_are_unknown_and_closing_twice_is_harmless():
-    engine = engine_of(tiny_model())
+    engine = paged_engine(tiny_model())
     engine.open(SESSION, prompt=[TokenId(1)], sampling=Sampling())
     engine.close(SESSION)
     engine.close(SESSION)

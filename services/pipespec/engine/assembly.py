@@ -1,0 +1,79 @@
+"""Puts an engine together around a loaded model: probe, packed weights, a pool of the right size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+from transformers import PreTrainedModel
+
+from pipespec.engine import checkpoint, pool_size, probe
+from pipespec.engine.blocks import BlockPool
+from pipespec.engine.packed_linear import MIN_ROWS, pack_linears
+from pipespec.engine.paged import EngineLimits, PagedEngine
+from pipespec.engine.runner import ModelRunner
+from pipespec.ops.errors import ModelError
+from pipespec.ops.pipeline import StageSettings
+
+log = structlog.get_logger(__name__)
+
+BLOCK_SIZE = 16
+
+
+def assemble_engine(
+    load: Callable[[], PreTrainedModel],
+    settings: StageSettings,
+    *,
+    context_limit: int | None = None,
+    agree: Callable[[int], int] = int,
+) -> PagedEngine:
+    """An engine that is ready to step.
+
+    Args:
+        load: gives the model in evaluation mode, on its device; linear layers and attention of it are replaced. Called
+            again where a family does not bear the former.
+        settings: of the stage.
+        context_limit: bounds the tokens of a session further than the model and the pool do.
+        agree: makes the number of blocks the same on all ranks of a sharded model.
+
+    Raises:
+        ModelError: the model fails the probe, or there is no room for its cache.
+    """
+    runner, min_rows = _probed(load)
+    device, context_len = runner.model.device, checkpoint.context_len(runner.model.config)
+    if context_limit is not None:
+        context_len = min(context_len, context_limit)
+    demand = pool_size.Demand(
+        bytes_per_token=runner.pool.bytes_per_slot,
+        block_size=BLOCK_SIZE,
+        context_len=context_len,
+        max_sessions=settings.max_sessions,
+    )
+    num_blocks = agree(pool_size.num_blocks(demand, device=device, cache_gib=settings.cache_gib))
+    runner.resize((num_blocks + 1) * BLOCK_SIZE)
+    limits = EngineLimits(
+        context_len=min(context_len, num_blocks * BLOCK_SIZE),
+        max_chunk=min(settings.prefill_chunk, settings.step_tokens),
+        max_step_tokens=settings.step_tokens,
+        max_batch=settings.max_batch,
+        block_size=BLOCK_SIZE,
+    )
+    return PagedEngine(runner, BlockPool(num_blocks), limits, min_rows=min_rows)
+
+
+def _probed(load: Callable[[], PreTrainedModel]) -> tuple[ModelRunner, int]:
+    """A runner whose model has passed the probe as it now is, and the rows that a pass should have at least."""
+    model = load()
+    ordinary = probe.ordinary_logits(model)
+    runner = ModelRunner(model, num_slots=probe.NUM_SLOTS)
+    probe.check(runner, ordinary)
+    if pack_linears(model) == 0:
+        return runner, 1
+    try:
+        probe.check(runner, ordinary)
+    except ModelError as error:  # it looks into its linear layers
+        log.warning("engine.not_packed", reason=str(error), advice="it runs, slower on CPU than it might")
+        runner = ModelRunner(load(), num_slots=probe.NUM_SLOTS)
+        probe.check(runner, ordinary)
+        return runner, 1
+    return runner, MIN_ROWS

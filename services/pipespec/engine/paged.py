@@ -1,0 +1,211 @@
+"""The engine: one model, many sessions, one forward pass for all of them.
+
+A step takes shares of different lengths: prefill chunks, candidates to check, single tokens. Keys and values live in a
+pool of blocks; cutting a session back is a change of its length. A prompt whose beginning is in the pool already is
+not computed again. When blocks run out, the youngest session gives its own back and is fed again later, from its log:
+its outcome says how little is held.
+
+Shape symbols: R = picks of a step, V = vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from pipespec.engine.batch_builder import BatchBuilder, Share
+from pipespec.engine.blocks import BlockPool
+from pipespec.engine.checkpoint import vocab_size
+from pipespec.engine.paged_session import OutOfBlocks, PagedSession
+from pipespec.engine.runner import ModelRunner
+from pipespec.engine.sampler import PickRequest, pick_all
+from pipespec.ops.errors import InvariantBroken
+from pipespec.protocol.ids import SessionId, TokenId
+from pipespec.protocol.sampling import Sampling
+from pipespec.protocol.work import Outcome, Work
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """What one step takes, and what a session may hold.
+
+    Attributes:
+        context_len: tokens of a session.
+        max_chunk: tokens of one session in a step.
+        max_step_tokens: tokens of all sessions in a step.
+        max_batch: sessions in a step.
+        block_size: tokens per block.
+    """
+
+    context_len: int
+    max_chunk: int
+    max_step_tokens: int
+    max_batch: int
+    block_size: int = 16
+
+
+@dataclass(slots=True)
+class _Item:
+    """A piece of work on its way through a step; ``share`` is None where there is nothing to compute."""
+
+    work: Work
+    session: PagedSession
+    share: Share | None = None
+
+
+class PagedEngine:
+    """An ``Engine`` over a model.
+
+    Args:
+        runner: the model and its pool.
+        blocks: whose slots are the runner's.
+        limits: of steps and sessions.
+        min_rows: fewer rows in a pass are filled up, because they cost the same.
+    """
+
+    is_model_free = False
+
+    def __init__(
+        self, runner: ModelRunner, blocks: BlockPool, limits: EngineLimits, *, min_rows: int = 1
+    ) -> None:
+        self.context_len = limits.context_len
+        self.max_chunk = limits.max_chunk
+        self.max_step_tokens = limits.max_step_tokens
+        self.max_batch = limits.max_batch
+        self.dtype = str(runner.model.dtype).removeprefix("torch.")
+        self.vocab_size = vocab_size(runner.model)
+        self.blocks = blocks
+        self.num_preempted = 0
+        self.num_adopted = 0
+        self._runner = runner
+        self._block_size = limits.block_size
+        self._builder = BatchBuilder(
+            device=runner.model.device, block_size=limits.block_size, min_rows=min_rows
+        )
+        self._sessions: dict[SessionId, PagedSession] = {}
+        self._num_opened = 0
+
+    def open(self, session: SessionId, *, prompt: Sequence[TokenId], sampling: Sampling) -> None:
+        """Start a session that holds nothing yet."""
+        self.close(session)
+        self._num_opened += 1
+        self._sessions[session] = PagedSession(
+            order=self._num_opened, prompt=prompt, sampling=sampling, block_size=self._block_size
+        )
+
+    def close(self, session: SessionId) -> None:
+        """Give a session's blocks back."""
+        held = self._sessions.pop(session, None)
+        if held is not None:
+            held.release(self.blocks)
+
+    @torch.inference_mode()
+    def step(self, batch: Sequence[Work]) -> list[Outcome]:
+        """Run one forward pass over all that fits."""
+        items = [_Item(work, self._checked(work)) for work in batch]
+        for item in sorted(items, key=lambda item: item.session.order):  # the oldest gets its blocks first
+            self._admit(item, items)
+        shares = [item for item in items if item.share is not None]
+        picks = self._run(shares) if shares else []
+        by_session = {item.work.session: one for item, one in zip(shares, picks, strict=True)}
+        return [
+            Outcome(picks=by_session.get(item.work.session, []), held=len(item.session.tokens))
+            for item in items
+        ]
+
+    def _admit(self, item: _Item, items: Sequence[_Item]) -> None:
+        """Cut the session back, find what is cached, and reserve blocks; ``item.share`` says what is to be fed."""
+        work, session = item.work, item.session
+        if work.start > len(session.tokens):
+            return  # preempted since: it is told how much is held
+        session.truncate(work.start)
+        if not session.tokens and not session.table:
+            session.adopt(self.blocks)
+            self.num_adopted += len(session.tokens)
+        end = work.start + len(work.tokens)
+        start = len(session.tokens)
+        if start >= end:
+            return
+        if not self._reserve(session, end, items):
+            return
+        fed = work.tokens[start - work.start :]
+        table = session.table[: -(-end // self._block_size)]
+        first = len(fed) - work.num_candidates - 1
+        item.share = Share(fed, start, table, range(first, first + min(work.room, work.num_candidates + 1)))
+
+    def _reserve(self, session: PagedSession, end: int, items: Sequence[_Item]) -> bool:
+        """Whether blocks for the first ``end`` tokens are there, if need be after taking them from younger sessions."""
+        while True:
+            try:
+                copied = session.reserve(self.blocks, end)
+            except OutOfBlocks:
+                holders = [one for one in self._sessions.values() if one.table or one is session]
+                youngest = max(holders, key=lambda one: one.order)
+                self._preempt(youngest, items)
+                if youngest is session:
+                    return False
+            else:
+                if copied is not None:
+                    self._copy(*copied)
+                return True
+
+    def _preempt(self, session: PagedSession, items: Sequence[_Item]) -> None:
+        self.num_preempted += 1
+        session.release(self.blocks)
+        for item in items:
+            if item.session is session:
+                item.share = None
+
+    def _copy(self, source: int, target: int) -> None:
+        offsets = torch.arange(self._block_size)
+        moved = [
+            (block * self._block_size + offsets).to(self._runner.model.device) for block in (source, target)
+        ]
+        self._runner.pool.copy_slots(*moved)
+
+    def _run(self, items: Sequence[_Item]) -> list[list[TokenId]]:
+        shares = [item.share for item in items if item.share is not None]
+        logits = self._runner.forward(self._builder.build(shares))
+        requests = []
+        for item, share in zip(items, shares, strict=True):
+            session, work = item.session, item.work
+            session.tokens.extend(share.tokens)
+            # Candidates may still be undone; what they build on was checked here.
+            session.publish(self.blocks, len(session.tokens) - work.num_candidates)
+            requests.append(
+                PickRequest(
+                    num_rows=len(share.logits_of),
+                    base=work.base,
+                    prompt=session.prompt,
+                    generated=session.tokens[len(session.prompt) :] if session.sampling.uses_history else (),
+                    sampling=session.sampling,
+                )
+            )
+        return pick_all(logits, requests)
+
+    def _checked(self, work: Work) -> PagedSession:
+        """The work's session.
+
+        Raises:
+            InvariantBroken: the work does not fit the session or the model.
+        """
+        name = work.session.hex()
+        session = self._sessions.get(work.session)
+        if session is None:
+            raise InvariantBroken(f"work for session {name}, which is not open")
+        if not work.num_candidates < len(work.tokens) <= self.max_chunk:
+            raise InvariantBroken(
+                f"session {name}: expected 1 to {self.max_chunk} tokens, more than the {work.num_candidates} "
+                f"candidates; got {len(work.tokens)}"
+            )
+        if work.start + len(work.tokens) > self.context_len:
+            raise InvariantBroken(
+                f"session {name}: {work.start + len(work.tokens)} tokens, the context is {self.context_len}"
+            )
+        if max(work.tokens) >= self.vocab_size:
+            raise InvariantBroken(
+                f"session {name}: token {max(work.tokens)}, the vocabulary has {self.vocab_size}"
+            )
+        return session

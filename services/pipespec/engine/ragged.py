@@ -1,0 +1,69 @@
+"""A ragged batch: the new tokens of many sessions laid end to end, with what attention needs to keep them apart.
+
+Rows are new tokens. A *group* is a run of rows of N sessions with Q rows each; its sessions attend together. On CPU
+every session is a group of its own; a captured graph has one group of fixed shape, filled up with padding.
+
+Shape symbols: T = rows, R = rows whose logits are wanted, N = sessions of a group, Q = rows per session,
+L = keys per session.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass(slots=True)
+class Group:
+    """Sessions that attend together.
+
+    Attributes:
+        first_row: where its N·Q rows begin, session by session.
+        positions: ``[N, Q]`` of the rows.
+        key_slots: ``[N, L]``: entry l is the pool slot of the session's token l. A row sees the tokens up to its own
+            position, so entries beyond it may be anything.
+    """
+
+    first_row: int
+    positions: torch.Tensor
+    key_slots: torch.Tensor
+    _masks: dict[int | None, torch.Tensor | None] = field(default_factory=dict)
+
+    def mask(self, window: int | None) -> torch.Tensor | None:
+        """``[N, 1, Q, L]`` bool, True where a row sees a key; None where every row sees all of them.
+
+        Args:
+            window: a row sees this many tokens, itself included; None: all.
+        """
+        if window not in self._masks:
+            self._masks[window] = self._mask(window)
+        return self._masks[window]
+
+    def _mask(self, window: int | None) -> torch.Tensor | None:
+        (num_sessions, num_rows), num_keys = self.positions.shape, self.key_slots.shape[1]
+        if num_sessions == num_rows == 1 and (window is None or num_keys <= window):
+            return None
+        keys = torch.arange(num_keys, device=self.positions.device)
+        rows = self.positions[:, None, :, None]
+        sees = keys <= rows
+        return sees if window is None else sees & (keys > rows - window)
+
+
+@dataclass(frozen=True, slots=True)
+class RaggedBatch:
+    """What one forward pass is fed.
+
+    Attributes:
+        input_ids: ``[1, T]``.
+        position_ids: ``[1, T]``.
+        write_slots: ``[T]``: pool slots of the rows' keys and values.
+        groups: cover all rows.
+        logit_rows: ``[R]``.
+    """
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    write_slots: torch.Tensor
+    groups: tuple[Group, ...]
+    logit_rows: torch.Tensor
