@@ -80,7 +80,14 @@ def stage(pipeline: Pipeline, rank: int, replica: str, metrics_port: int) -> Non
 
     if rank >= len(pipeline.stages):
         raise SettingsError(f"--rank {rank}: the pipeline has {len(pipeline.stages)} stage(s), from 0")
-    service.run(pipeline, rank, replica, metrics_port)
+    service.run(pipeline, rank, replica, metrics_port, command=_command_of_rank(rank, replica))
+
+
+def _command_of_rank(rank: int, replica: str) -> tuple[str, ...]:
+    """What starts another process of this stage; its place among them goes in the environment."""
+    file = click.get_current_context().params["pipeline"]
+    here = ("--pipeline", str(file), "--rank", str(rank), "--replica", replica)
+    return (sys.executable, "-m", "pipespec.cli", "serve", "stage", *here)
 
 
 @serve.command()

@@ -12,9 +12,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.utils import logging
 
+from pipespec.engine.parallel.group import RankGroup
+from pipespec.engine.parallel.split import check_split
 from pipespec.ops.errors import ModelError
 
 UNBOUNDED = 2**31 - 1
@@ -32,16 +35,17 @@ def set_threads(threads: int) -> None:
         torch.set_num_interop_threads(threads)
 
 
-def load_model(folder: Path, *, device: str, dtype: str) -> PreTrainedModel:
+def load_model(folder: Path, *, device: str, dtype: str, ranks: RankGroup | None = None) -> PreTrainedModel:
     """A model in evaluation mode.
 
     Args:
         folder: ``config.json`` and ``*.safetensors``.
         device: as in ``StageSettings``; ``auto`` takes a GPU where there is one.
         dtype: as in ``StageSettings``; ``auto`` is float32 on CPU, the checkpoint's own on GPU.
+        ranks: each gets its share of the model, on its own device; returns on all of them at once.
 
     Raises:
-        ModelError: the device is not there, or the model cannot be loaded whole.
+        ModelError: the device is not there, or the model cannot be loaded whole, or not be split.
     """
     place = _device(device)
     logging.disable_progress_bar()  # a service writes logs, not bars
@@ -49,7 +53,7 @@ def load_model(folder: Path, *, device: str, dtype: str) -> PreTrainedModel:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=_dtype(dtype, place),
-            device_map={"": place},
+            **_placement(folder, place, ranks),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -66,7 +70,19 @@ def load_model(folder: Path, *, device: str, dtype: str) -> PreTrainedModel:
             f"{', '.join(lacking[:3])}"
         )
     model.eval()
+    if ranks is not None:
+        ranks.meet()  # the first forward pass waits no longer than any other
     return model
+
+
+def _placement(folder: Path, place: torch.device, ranks: RankGroup | None) -> dict[str, Any]:
+    """What tells ``from_pretrained`` where the weights go."""
+    if ranks is None:
+        return {"device_map": {"": place}}
+    check_split(
+        AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False), ranks.size
+    )
+    return {"distributed_config": DistributedConfig(tp_size=ranks.size)}
 
 
 def vocab_size(model: PreTrainedModel) -> int:

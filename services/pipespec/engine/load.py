@@ -18,6 +18,8 @@ from pipespec.protocol.work import Engine
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from pipespec.engine.parallel.group import RankGroup
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedEngine:
@@ -36,12 +38,15 @@ class LoadedEngine:
     tokenizer: bytes
 
 
-def load_engine(settings: StageSettings, *, context_limit: int | None = None) -> LoadedEngine:
+def load_engine(
+    settings: StageSettings, *, context_limit: int | None = None, ranks: RankGroup | None = None
+) -> LoadedEngine:
     """Load what a stage runs.
 
     Args:
         settings: of the stage; its model must be on this machine already (``models.fetch.fetch``).
         context_limit: bounds the tokens of a session further than the model does.
+        ranks: over which the model is split; each of them calls this.
 
     Raises:
         ModelError: the model is not there, damaged, or cannot be rolled back; or a package is not installed.
@@ -50,14 +55,16 @@ def load_engine(settings: StageSettings, *, context_limit: int | None = None) ->
         engine = SuffixEngine(min_match=settings.min_match, context_len=context_limit)
         return LoadedEngine(engine, model="suffix", weights=b"", tokenizer=b"")
     try:
-        return _load_transformers(settings, context_limit=context_limit)
+        return _load_transformers(settings, context_limit=context_limit, ranks=ranks)
     except ModuleNotFoundError as error:
         raise ModelError(
             f"running {settings.model!r} needs {error.name}: pip install 'pipespec[stage]'"
         ) from error
 
 
-def _load_transformers(settings: StageSettings, *, context_limit: int | None) -> LoadedEngine:
+def _load_transformers(
+    settings: StageSettings, *, context_limit: int | None, ranks: RankGroup | None
+) -> LoadedEngine:
     # Imported here, so that a suffix stage starts without torch: in a fraction of the time and memory.
     from pipespec.engine import assembly, checkpoint  # noqa: PLC0415
 
@@ -65,12 +72,15 @@ def _load_transformers(settings: StageSettings, *, context_limit: int | None) ->
     checkpoint.set_threads(settings.threads)
 
     def load() -> PreTrainedModel:
-        return checkpoint.load_model(folder, device=settings.device, dtype=settings.dtype)
+        return checkpoint.load_model(folder, device=settings.device, dtype=settings.dtype, ranks=ranks)
 
-    engine = assembly.assemble_engine(load, settings, context_limit=context_limit)
+    agree = int if ranks is None else ranks.minimum
+    engine = assembly.assemble_engine(load, settings, context_limit=context_limit, agree=agree)
+    # Ranks add up in another order, which rounds differently: like another dtype, it is another identity.
+    rounding = engine.dtype if ranks is None else f"{engine.dtype}, {ranks.size} ranks"
     return LoadedEngine(
         engine=engine,
         model=settings.model or "",
-        weights=weights_digest(folder, dtype=engine.dtype),
+        weights=weights_digest(folder, dtype=rounding),
         tokenizer=tokenizer_digest(folder),
     )

@@ -48,6 +48,8 @@ class StageSettings(_Settings):
     """``cpu``, ``cuda``, ``cuda:1``, …; ``auto`` takes a GPU where there is one."""
     dtype: str = Field(default="auto", pattern="^(auto|float32|bfloat16|float16)$")
     """Of the weights; ``auto`` is float32 on CPU (exact), the checkpoint's own on GPU."""
+    tensor_parallel: int = Field(default=1, ge=1, le=64)
+    """Processes that share one replica's model, on one machine, each with its own GPU; 1 does not split it."""
     threads: int = Field(default=1, ge=1, le=256)
     """Compute threads; two spinning thread pools on the same cores ruin each other, so one by default."""
     lookahead: int = Field(default=8, ge=1, le=256)
@@ -73,6 +75,17 @@ class StageSettings(_Settings):
             raise ValueError("a stage of kind 'transformers' needs 'model' (hub id, folder or .gguf file)")
         if self.kind is StageKind.SUFFIX and self.model:
             raise ValueError("a stage of kind 'suffix' has no model; remove 'model'")
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_have_devices(self) -> Self:
+        if self.tensor_parallel > 1 and self.kind is StageKind.SUFFIX:
+            raise ValueError("a stage of kind 'suffix' has no model to split; remove 'tensor_parallel'")
+        if self.tensor_parallel > 1 and ":" in self.device:
+            raise ValueError(
+                f"'tensor_parallel' {self.tensor_parallel} takes that many GPUs, from the first on, not {self.device!r}; "
+                "say 'cuda' and choose with CUDA_VISIBLE_DEVICES"
+            )
         return self
 
 

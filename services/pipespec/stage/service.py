@@ -7,15 +7,18 @@ publishes what is left, and goes; its sessions are moved by their gateways.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import structlog
 
 from pipespec.bus.link import BusLink
 from pipespec.engine.load import LoadedEngine, load_engine
+from pipespec.engine.parallel.launch import Seat, seat_in_environment
 from pipespec.ops.health import HealthServer
 from pipespec.ops.lifecycle import Shutdown
 from pipespec.ops.logs import configure_logging
-from pipespec.ops.pipeline import Pipeline
+from pipespec.ops.pipeline import Pipeline, StageSettings
 from pipespec.protocol.ids import Rank
 from pipespec.protocol.stage_replica import Place, StageReplica
 from pipespec.protocol.stage_session import StageLimits
@@ -32,27 +35,54 @@ DRAIN_S = 3.0
 log = structlog.get_logger(__name__)
 
 
-def run(pipeline: Pipeline, rank: int, replica: str, metrics_port: int = 0) -> None:
-    """Run one stage replica until SIGTERM or SIGINT.
+def run(
+    pipeline: Pipeline, rank: int, replica: str, metrics_port: int = 0, *, command: Sequence[str] = ()
+) -> None:
+    """Run one stage replica until SIGTERM or SIGINT, or, in a follower's process, until its leader ends.
+
+    Args:
+        pipeline: all of it.
+        rank: of the stage.
+        replica: its name.
+        metrics_port: 0 picks a free one.
+        command: starts another process of this replica, where the stage is split over several.
 
     Raises:
         ModelError: the model cannot be loaded.
-        SettingsError: a port cannot be bound.
+        SettingsError: a port cannot be bound, or the wrong number of processes was started.
     """
-    configure_logging(pipeline.log, service="stage", rank=rank, replica=replica)
+    settings = pipeline.stages[rank]
+    seat = seat_in_environment(settings.tensor_parallel)
+    bound = {} if seat is None else {"tensor_rank": seat.rank}
+    configure_logging(pipeline.log, service="stage", rank=rank, replica=replica, **bound)
+    if seat is not None and seat.rank > 0:
+        from pipespec.engine.parallel import ranks  # noqa: PLC0415 - as below
+
+        ranks.following(settings, seat)
+        return
     stage = _Readiness()
     health = HealthServer(
         host=pipeline.stage_host, port=metrics_port, is_alive=stage.is_alive, is_ready=stage.is_ready
     )
     with health:
-        log.info("stage.loading", model=pipeline.stages[rank].model, metrics=health.url)
-        loaded = load_engine(
-            pipeline.stages[rank]
-        )  # a signal ends the process at once: there is nothing to leave
-        link, loop = assemble(pipeline, rank, replica, loaded)
-        health.register(StageMetrics(loop, link))
-        with Shutdown.on_signals() as shutdown:
-            _serve(stage, link, loop, shutdown)
+        log.info("stage.loading", model=settings.model, metrics=health.url)
+        # a signal ends the process at once: there is nothing to leave
+        with _engine(settings, seat, command) as loaded:
+            link, loop = assemble(pipeline, rank, replica, loaded)
+            health.register(StageMetrics(loop, link))
+            with Shutdown.on_signals() as shutdown:
+                _serve(stage, link, loop, shutdown)
+
+
+def _engine(
+    settings: StageSettings, seat: Seat | None, command: Sequence[str]
+) -> AbstractContextManager[LoadedEngine]:
+    """What the stage runs, on as many processes as it is split over."""
+    if settings.tensor_parallel == 1:
+        return nullcontext(load_engine(settings))
+    from pipespec.engine.parallel import ranks  # noqa: PLC0415 - a stage without a model starts without torch
+
+    return ranks.leading(settings, seat=seat, command=command)
 
 
 class _Readiness:
