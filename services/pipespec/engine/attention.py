@@ -105,12 +105,17 @@ def ragged_attention(
     layer = forward.pool.layer(module, keys, values)
     layer.write(forward.batch.write_slots, keys, values)
     outputs = []
+    end, repeats = 0, query.shape[1] // key.shape[1]
     for group in forward.batch.groups:
         num_sessions, num_rows = group.positions.shape
-        rows = query[0, :, group.first_row : group.first_row + num_sessions * num_rows]
+        end = group.first_row + num_sessions * num_rows
+        rows = query[0, :, group.first_row : end]
         queries = rows.view(-1, num_sessions, num_rows, rows.shape[-1]).transpose(0, 1)
-        attended = _attend(queries, *layer.read(group.key_slots), group.mask(sliding_window), shaping)
+        mask = group.mask(sliding_window, repeats=repeats)
+        attended = _attend(queries, *layer.read(group.key_slots), mask, shaping)
         outputs.append(attended.transpose(1, 2).flatten(0, 1))
+    if end < query.shape[2]:
+        outputs.append(value.new_zeros(query.shape[2] - end, query.shape[1], value.shape[-1]))
     return (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[None], None
 
 
@@ -121,12 +126,13 @@ def _attend(
     mask: torch.Tensor | None,
     shaping: Shaping,
 ) -> torch.Tensor:
-    """``[N, H·G, Q, E]`` from queries ``[N, H·G, Q, D]``, keys ``[N, H, L, D]``, values ``[N, H, L, E]``."""
+    """``[N, H·G, Q, E]`` from queries ``[N, H·G, Q, D]``, keys ``[N, H, L, D]``, values ``[N, H, L, E]``.
+
+    The mask is ``[N, 1, G·Q, L]``.
+    """
     num_sessions, num_heads, num_rows, _ = queries.shape
     per_head = num_heads // keys.shape[1]
     folded = queries.reshape(num_sessions, keys.shape[1], per_head * num_rows, -1)
-    if mask is not None and per_head > 1:
-        mask = mask.repeat(1, 1, per_head, 1)
     if shaping.softcap is None and shaping.sinks is None:
         output = scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=shaping.scaling)
     else:

@@ -1,7 +1,7 @@
 """Lays the shares of a step out as a ragged batch.
 
 Every session is a group of its own, its keys read up to its last new token. Rows are filled up to the least number that
-the device computes at the price of one; those read and write the trash block, and nobody looks at them.
+the device computes at the price of one; those write to the trash block, and nobody looks at them.
 """
 
 from __future__ import annotations
@@ -66,7 +66,6 @@ class BatchBuilder:
         lacking = self._min_rows - len(ids)
         if lacking > 0:
             padding = torch.zeros(lacking, dtype=torch.long)
-            groups.append(self._group(len(ids), padding, self._slots([TRASH])[:1]))
             ids.extend([0] * lacking)
             positions.append(padding)
             write_slots.append(self._slots([TRASH])[:1].expand(lacking))

@@ -28,17 +28,20 @@ class Group:
     first_row: int
     positions: torch.Tensor
     key_slots: torch.Tensor
-    _masks: dict[int | None, torch.Tensor | None] = field(default_factory=dict)
+    _masks: dict[tuple[int | None, int], torch.Tensor | None] = field(default_factory=dict)
 
-    def mask(self, window: int | None) -> torch.Tensor | None:
-        """``[N, 1, Q, L]`` bool, True where a row sees a key; None where every row sees all of them.
+    def mask(self, window: int | None, *, repeats: int) -> torch.Tensor | None:
+        """``[N, 1, repeats·Q, L]`` bool, True where a row sees a key; None where every row sees all of them.
 
         Args:
             window: a row sees this many tokens, itself included; None: all.
+            repeats: query heads that are folded into rows.
         """
-        if window not in self._masks:
-            self._masks[window] = self._mask(window)
-        return self._masks[window]
+        key = (window, repeats)
+        if key not in self._masks:
+            mask = self._mask(window)
+            self._masks[key] = None if mask is None else mask.repeat(1, 1, repeats, 1)
+        return self._masks[key]
 
     def _mask(self, window: int | None) -> torch.Tensor | None:
         (num_sessions, num_rows), num_keys = self.positions.shape, self.key_slots.shape[1]
@@ -58,7 +61,7 @@ class RaggedBatch:
         input_ids: ``[1, T]``.
         position_ids: ``[1, T]``.
         write_slots: ``[T]``: pool slots of the rows' keys and values.
-        groups: cover all rows.
+        groups: cover the rows from the first on; what is left is padding.
         logit_rows: ``[R]``.
     """
 
