@@ -8,7 +8,7 @@ Shape symbols: T = tokens fed, n = picks, V = vocabulary.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,10 +16,10 @@ from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from pipespec.engine.checkpoint import vocab_size
-from pipespec.engine.sampler import PickRequest, pick_all
+from pipespec.engine.sampler import PickRequest, pick
 from pipespec.protocol.ids import SessionId, TokenId
 from pipespec.protocol.sampling import Sampling
-from pipespec.protocol.work import Outcome, Work
+from pipespec.protocol.work import Outcome, Work, idle
 
 
 @dataclass(slots=True)
@@ -58,8 +58,9 @@ class OracleEngine:
         self._sessions[session] = _OracleSession(tuple(prompt), sampling, cache)
 
     @torch.inference_mode()
-    def step(self, batch: Sequence[Work]) -> list[Outcome]:
+    def step(self, batch: Sequence[Work], *, meanwhile: Callable[[], None] = idle) -> list[Outcome]:
         """Run one forward pass per item."""
+        meanwhile()
         return [self._step_one(work) for work in batch]
 
     def close(self, session: SessionId) -> None:
@@ -80,7 +81,7 @@ class OracleEngine:
             generated=session.tokens[len(session.prompt) :],
             sampling=session.sampling,
         )
-        return Outcome(pick_all(logits[:num_picks], [request])[0], held=len(session.tokens))
+        return Outcome(pick(logits[:num_picks], [request]).tolist(), held=len(session.tokens))
 
     def _forward(self, cache: DynamicCache, tokens: Sequence[TokenId], *, num_rows: int) -> torch.Tensor:
         """Logits ``[num_rows, V]`` after the last ``num_rows`` of ``tokens``, which are added to the cache."""

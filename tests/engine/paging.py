@@ -8,11 +8,15 @@ from copy import deepcopy
 import torch
 from transformers import PreTrainedModel
 
+from pipespec.engine.assembly import run_ragged
+from pipespec.engine.batch_builder import BatchBuilder
 from pipespec.engine.blocks import BlockPool
+from pipespec.engine.captured import CapturedSteps, uncaptured
 from pipespec.engine.packed_linear import MIN_ROWS, pack_linears
 from pipespec.engine.paged import EngineLimits, PagedEngine
 from pipespec.engine.runner import ModelRunner
-from pipespec.engine.sampler import PickRequest, pick_all
+from pipespec.engine.sampler import PickRequest
+from pipespec.engine.sampler import pick as pick_rows
 from pipespec.protocol.ids import Position, TokenId
 from pipespec.protocol.sampling import Sampling
 
@@ -25,8 +29,12 @@ def paged_engine(
     context_len: int = 256,
     max_chunk: int = 64,
     packed: bool = True,
+    shaped: bool = False,
 ) -> PagedEngine:
-    """An engine over a copy of ``model``, which stays as it is: the copy's layers are replaced."""
+    """An engine over a copy of ``model``, which stays as it is: the copy's layers are replaced.
+
+    ``shaped`` runs short steps in the fixed shapes that a GPU captures.
+    """
     model = deepcopy(model)
     if packed:
         pack_linears(model)
@@ -38,7 +46,9 @@ def paged_engine(
         max_batch=64,
         block_size=block_size,
     )
-    return PagedEngine(runner, BlockPool(num_blocks), limits, min_rows=MIN_ROWS if packed else 1)
+    builder = BatchBuilder(device=model.device, block_size=block_size, min_rows=MIN_ROWS if packed else 1)
+    forward = CapturedSteps(runner, builder, uncaptured).forward if shaped else run_ragged(runner, builder)
+    return PagedEngine(runner, BlockPool(num_blocks), limits, forward=forward)
 
 
 def pick(
@@ -51,4 +61,4 @@ def pick(
 ) -> list[TokenId]:
     """Choose one token per row of one session's logits."""
     request = PickRequest(logits.shape[0], base, prompt, generated, sampling)
-    return pick_all(logits, [request])[0]
+    return [TokenId(token) for token in pick_rows(logits, [request]).tolist()]

@@ -104,12 +104,12 @@ class Script:
 
 
 def run_interleaved(engine: Engine, scripts: Sequence[Script], *, sampling: Sampling, seed: int) -> None:
-    """Run all scripts to their ends, one random session per step."""
+    """Run all scripts to their ends, random ones of them in every step."""
     order = random.Random(seed)
     for script in scripts:
         script.open(engine, sampling)
     while running := [script for script in scripts if not script.is_done]:
-        script = order.choice(running)
-        work = script.next_work()
-        (outcome,) = engine.step([work])
-        script.on_outcome(work, outcome)
+        chosen = order.sample(running, order.randint(1, len(running)))
+        batch = [script.next_work() for script in chosen]
+        for script, work, outcome in zip(chosen, batch, engine.step(batch), strict=True):
+            script.on_outcome(work, outcome)

@@ -50,8 +50,9 @@ def sampled_alone(
     return tokens
 
 
+@pytest.mark.parametrize("shaped", [False, True], ids=("ragged", "shaped"))
 @pytest.mark.parametrize("family", FAMILIES)
-def test_greedy_picks_are_those_of_generate_under_any_schedule(family):
+def test_greedy_picks_are_those_of_generate_under_any_schedule(family, shaped):
     """Sliding windows are crossed many times over: texts are ten windows long and more."""
     model = tiny_model(family, seed=3, vocab_size=VOCAB, layers=3)
     scripts = []
@@ -59,7 +60,7 @@ def test_greedy_picks_are_those_of_generate_under_any_schedule(family):
         prompt = prompt_of(3 + 7 * seed, seed=seed)
         reference = generated(model, prompt, 10 * SLIDING_WINDOW)
         scripts.append(Script(prompt=prompt, reference=reference, vocab_size=VOCAB, seed=seed))
-    run_interleaved(paged_engine(model), scripts, sampling=Sampling(max_tokens=99), seed=1)
+    run_interleaved(paged_engine(model, shaped=shaped), scripts, sampling=Sampling(max_tokens=99), seed=1)
     for script in scripts:
         assert tuple(script.picked[: len(script.reference)]) == script.reference
 

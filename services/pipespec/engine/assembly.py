@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
+import torch
 from transformers import PreTrainedModel
 
 from pipespec.engine import checkpoint, pool_size, probe
+from pipespec.engine.batch_builder import BatchBuilder, Share
 from pipespec.engine.blocks import BlockPool
+from pipespec.engine.captured import CapturedSteps, CudaGraphs
 from pipespec.engine.packed_linear import MIN_ROWS, pack_linears
 from pipespec.engine.paged import EngineLimits, PagedEngine
 from pipespec.engine.runner import ModelRunner
@@ -18,6 +21,8 @@ from pipespec.ops.pipeline import StageSettings
 log = structlog.get_logger(__name__)
 
 BLOCK_SIZE = 16
+
+Steps = Callable[[Sequence[Share]], torch.Tensor]
 
 
 def assemble_engine(
@@ -58,7 +63,20 @@ def assemble_engine(
         max_batch=settings.max_batch,
         block_size=BLOCK_SIZE,
     )
-    return PagedEngine(runner, BlockPool(num_blocks), limits, min_rows=min_rows)
+    builder = BatchBuilder(device=device, block_size=BLOCK_SIZE, min_rows=min_rows)
+    return PagedEngine(runner, BlockPool(num_blocks), limits, forward=_steps(runner, builder))
+
+
+def _steps(runner: ModelRunner, builder: BatchBuilder) -> Steps:
+    """How the steps of an engine run on the model's device."""
+    if runner.model.device.type == "cuda":
+        return CapturedSteps(runner, builder, CudaGraphs()).forward
+    return run_ragged(runner, builder)
+
+
+def run_ragged(runner: ModelRunner, builder: BatchBuilder) -> Steps:
+    """Steps as ragged batches, launched kernel by kernel."""
+    return lambda shares: runner.forward(builder.build(shares))
 
 
 def _probed(load: Callable[[], PreTrainedModel]) -> tuple[ModelRunner, int]:

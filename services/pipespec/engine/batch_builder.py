@@ -59,7 +59,7 @@ class BatchBuilder:
             first_row, end = len(ids), share.start + len(share.tokens)
             ids.extend(share.tokens)
             logit_rows.extend(first_row + index for index in share.logits_of)
-            slots = self._slots(share.table)[:end]
+            slots = self.slots(share.table)[:end]
             positions.append(torch.arange(share.start, end))
             write_slots.append(slots[share.start :])
             groups.append(self._group(first_row, positions[-1], slots))
@@ -68,7 +68,7 @@ class BatchBuilder:
             padding = torch.zeros(lacking, dtype=torch.long)
             ids.extend([0] * lacking)
             positions.append(padding)
-            write_slots.append(self._slots([TRASH])[:1].expand(lacking))
+            write_slots.append(self.slots([TRASH])[:1].expand(lacking))
         return RaggedBatch(
             input_ids=self._moved(torch.tensor(ids, dtype=torch.long)[None]),
             position_ids=self._moved(torch.cat(positions)[None]),
@@ -82,7 +82,8 @@ class BatchBuilder:
         lacking = self._min_rows - len(logit_rows)
         return logit_rows + logit_rows[:1] * lacking
 
-    def _slots(self, table: Sequence[int]) -> torch.Tensor:
+    def slots(self, table: Sequence[int]) -> torch.Tensor:
+        """Pool slots of a table's tokens, in order, on the host."""
         blocks = torch.tensor(table, dtype=torch.long)
         return (blocks[:, None] * self._block_size + self._offsets).view(-1)
 

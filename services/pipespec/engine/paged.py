@@ -10,21 +10,21 @@ Shape symbols: R = picks of a step, V = vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from pipespec.engine.batch_builder import BatchBuilder, Share
+from pipespec.engine.batch_builder import Share
 from pipespec.engine.blocks import BlockPool
 from pipespec.engine.checkpoint import vocab_size
 from pipespec.engine.paged_session import OutOfBlocks, PagedSession
 from pipespec.engine.runner import ModelRunner
-from pipespec.engine.sampler import PickRequest, pick_all
+from pipespec.engine.sampler import PickRequest, by_request, pick
 from pipespec.ops.errors import InvariantBroken
 from pipespec.protocol.ids import SessionId, TokenId
 from pipespec.protocol.sampling import Sampling
-from pipespec.protocol.work import Outcome, Work
+from pipespec.protocol.work import Outcome, Work, idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +60,20 @@ class PagedEngine:
 
     Args:
         runner: the model and its pool.
+        forward: runs it over the shares of a step; logits ``[R, V]`` of what they ask for, or more rows after those.
         blocks: whose slots are the runner's.
         limits: of steps and sessions.
-        min_rows: fewer rows in a pass are filled up, because they cost the same.
     """
 
     is_model_free = False
 
     def __init__(
-        self, runner: ModelRunner, blocks: BlockPool, limits: EngineLimits, *, min_rows: int = 1
+        self,
+        runner: ModelRunner,
+        blocks: BlockPool,
+        limits: EngineLimits,
+        *,
+        forward: Callable[[Sequence[Share]], torch.Tensor],
     ) -> None:
         self.context_len = limits.context_len
         self.max_chunk = limits.max_chunk
@@ -81,9 +86,8 @@ class PagedEngine:
         self.num_adopted = 0
         self._runner = runner
         self._block_size = limits.block_size
-        self._builder = BatchBuilder(
-            device=runner.model.device, block_size=limits.block_size, min_rows=min_rows
-        )
+        self._forward = forward
+        self._is_asynchronous = runner.model.device.type != "cpu"
         self._sessions: dict[SessionId, PagedSession] = {}
         self._num_opened = 0
 
@@ -102,13 +106,13 @@ class PagedEngine:
             held.release(self.blocks)
 
     @torch.inference_mode()
-    def step(self, batch: Sequence[Work]) -> list[Outcome]:
-        """Run one forward pass over all that fits."""
+    def step(self, batch: Sequence[Work], *, meanwhile: Callable[[], None] = idle) -> list[Outcome]:
+        """Run one forward pass over all that fits; on a GPU ``meanwhile`` runs beside it."""
         items = [_Item(work, self._checked(work)) for work in batch]
         for item in sorted(items, key=lambda item: item.session.order):  # the oldest gets its blocks first
             self._admit(item, items)
         shares = [item for item in items if item.share is not None]
-        picks = self._run(shares) if shares else []
+        picks = self._run(shares, meanwhile)
         by_session = {item.work.session: one for item, one in zip(shares, picks, strict=True)}
         return [
             Outcome(picks=by_session.get(item.work.session, []), held=len(item.session.tokens))
@@ -165,9 +169,13 @@ class PagedEngine:
         ]
         self._runner.pool.copy_slots(*moved)
 
-    def _run(self, items: Sequence[_Item]) -> list[list[TokenId]]:
+    def _run(self, items: Sequence[_Item], meanwhile: Callable[[], None]) -> list[list[TokenId]]:
+        if not self._is_asynchronous or not items:
+            meanwhile()
+        if not items:
+            return []
         shares = [item.share for item in items if item.share is not None]
-        logits = self._runner.forward(self._builder.build(shares))
+        logits = self._forward(shares)
         requests = []
         for item, share in zip(items, shares, strict=True):
             session, work = item.session, item.work
@@ -183,7 +191,10 @@ class PagedEngine:
                     sampling=session.sampling,
                 )
             )
-        return pick_all(logits, requests)
+        picks = pick(logits, requests)
+        if self._is_asynchronous:
+            meanwhile()
+        return by_request(picks, requests)
 
     def _checked(self, work: Work) -> PagedSession:
         """The work's session.

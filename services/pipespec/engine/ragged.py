@@ -23,11 +23,13 @@ class Group:
         positions: ``[N, Q]`` of the rows.
         key_slots: ``[N, L]``: entry l is the pool slot of the session's token l. A row sees the tokens up to its own
             position, so entries beyond it may be anything.
+        is_exact: the keys end with the last row's own token.
     """
 
     first_row: int
     positions: torch.Tensor
     key_slots: torch.Tensor
+    is_exact: bool = True
     _masks: dict[tuple[int | None, int], torch.Tensor | None] = field(default_factory=dict)
 
     def mask(self, window: int | None, *, repeats: int) -> torch.Tensor | None:
@@ -45,7 +47,8 @@ class Group:
 
     def _mask(self, window: int | None) -> torch.Tensor | None:
         (num_sessions, num_rows), num_keys = self.positions.shape, self.key_slots.shape[1]
-        if num_sessions == num_rows == 1 and (window is None or num_keys <= window):
+        sees_all = num_sessions == num_rows == 1 and self.is_exact
+        if sees_all and (window is None or num_keys <= window):
             return None
         keys = torch.arange(num_keys, device=self.positions.device)
         rows = self.positions[:, None, :, None]

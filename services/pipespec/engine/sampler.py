@@ -51,15 +51,15 @@ class PickRequest:
     sampling: Sampling
 
 
-def pick_all(logits: torch.Tensor, requests: Sequence[PickRequest]) -> list[list[TokenId]]:
-    """Choose one token per row; the device is waited for once.
+def pick(logits: torch.Tensor, requests: Sequence[PickRequest]) -> torch.Tensor:
+    """Choose one token per row, on the logits' device and without waiting for it.
 
     Args:
         logits: ``[R, V]``, any float dtype: the rows of the requests one after another; further ones are ignored.
         requests: whose rows they are.
 
     Returns:
-        One list per request. Equal scores go to the lowest id.
+        ``[R]`` token ids. Equal scores go to the lowest id.
     """
     picks = logits.argmax(dim=-1)
     first = 0
@@ -68,6 +68,11 @@ def pick_all(logits: torch.Tensor, requests: Sequence[PickRequest]) -> list[list
             rows = slice(first, first + request.num_rows)
             picks[rows] = _choose(logits[rows], request)
         first += request.num_rows
+    return picks
+
+
+def by_request(picks: torch.Tensor, requests: Sequence[PickRequest]) -> list[list[TokenId]]:
+    """What ``pick`` chose, as one list per request; waits for the device."""
     flat = iter(picks.tolist())
     return [[TokenId(token) for token in islice(flat, request.num_rows)] for request in requests]
 

@@ -7,13 +7,13 @@ taken as evidence for a longer one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pipespec.engine.suffix_index import SuffixIndex
 from pipespec.ops.errors import InvariantBroken
 from pipespec.protocol.ids import SessionId, TokenId
 from pipespec.protocol.sampling import Sampling
-from pipespec.protocol.work import Outcome, Work
+from pipespec.protocol.work import Outcome, Work, idle
 
 MAX_MATCH = 32
 """Longest match, hence longest guess; more agreement than this tells nothing new."""
@@ -48,8 +48,9 @@ class SuffixEngine:
         del prompt, sampling
         self._sessions[session] = _SuffixSession(self._min_match)
 
-    def step(self, batch: Sequence[Work]) -> list[Outcome]:
+    def step(self, batch: Sequence[Work], *, meanwhile: Callable[[], None] = idle) -> list[Outcome]:
         """Guess for every item; no picks where nothing matches."""
+        meanwhile()
         return [self._step_one(work) for work in batch]
 
     def close(self, session: SessionId) -> None:

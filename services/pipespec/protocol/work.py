@@ -8,7 +8,7 @@ Shape symbols: P = prompt length, n = position of the first pick.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,6 +68,10 @@ class Outcome:
     held: int
 
 
+def idle() -> None:
+    """Nothing to do meanwhile."""
+
+
 class Engine(Protocol):
     """Runs one model, or a draft without one, for many sessions. Called from one thread."""
 
@@ -98,11 +102,12 @@ class Engine(Protocol):
     def open(self, session: SessionId, *, prompt: Sequence[TokenId], sampling: Sampling) -> None:
         """Make room for a session. Opening an open session starts it afresh."""
 
-    def step(self, batch: Sequence[Work]) -> list[Outcome]:
+    def step(self, batch: Sequence[Work], *, meanwhile: Callable[[], None] = idle) -> list[Outcome]:
         """Run one forward pass.
 
         Args:
             batch: at most ``max_batch`` items, each of another open session, ``max_step_tokens`` tokens in all.
+            meanwhile: called once: while the device computes, or before the pass where the engine itself computes.
 
         Returns:
             One outcome per item, in order.

@@ -1,7 +1,7 @@
 """The stage's loop: drain the inbox, apply, pick the batch, one forward pass, publish.
 
-One thread owns all session state and the engine; the bus thread only brings and takes messages. The loop is the
-plain one: nothing overlaps, so what it does is the specification of what a faster one must do.
+One thread owns all session state and the engine; the bus thread only brings and takes messages. What a step found out
+is published with the next one: before it where the engine computes in this thread, beside it on a GPU.
 """
 
 from __future__ import annotations
@@ -68,22 +68,22 @@ class StageLoop:
             self.core.on_timer(now)
             self.totals = self.core.totals()
         batch = self.core.work(now, max_batch=self._engine.max_batch, max_tokens=self._engine.max_step_tokens)
-        self._carry_out()
+        self._carry_out_orders()
+        if not batch:
+            self._publish()
         return batch
 
     def _step(self, batch: list[Work]) -> None:
         started_s = self._clock()
-        outcomes = self._engine.step(batch)
+        outcomes = self._engine.step(batch, meanwhile=self._publish)
         ended_s = self._clock()
         busy_us = int((ended_s - started_s) * 1e6 / len(batch))
         self._is_stuck = True
         for work, outcome in zip(batch, outcomes, strict=True):
             self._is_stuck &= outcome.held < work.start + len(work.tokens)
             self.core.on_outcome(ended_s, work, outcome, busy_us=busy_us)
-        self._carry_out()
 
-    def _carry_out(self) -> None:
-        """Orders to the engine, then publications."""
+    def _carry_out_orders(self) -> None:
         orders, self.core.orders = self.core.orders, []
         for order in orders:
             match order:
@@ -91,6 +91,8 @@ class StageLoop:
                     self._engine.open(message.session, prompt=message.prompt, sampling=message.sampling)
                 case FreeCache(session=session):
                     self._engine.close(session)
+
+    def _publish(self) -> None:
         self._link.publish(self.core.outbox.take())
 
     def drain(self, *, timeout_s: float) -> None:
@@ -100,6 +102,7 @@ class StageLoop:
         until_s = self._clock() + timeout_s
         while self.core.sessions and self._clock() < until_s:
             self.turn()
+        self._publish()
 
     def heartbeat(self) -> Heartbeat:
         """What the fleet hears of this replica; called from the bus thread, reads plain values only."""
