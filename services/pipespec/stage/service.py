@@ -7,14 +7,14 @@ publishes what is left, and goes; its sessions are moved by their gateways.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import structlog
 
 from pipespec.bus.link import BusLink
 from pipespec.engine.load import LoadedEngine, load_engine
-from pipespec.engine.parallel.launch import Seat, seat_in_environment
+from pipespec.engine.parallel.launch import Followers, Seat, seat_in_environment
 from pipespec.ops.health import HealthServer
 from pipespec.ops.lifecycle import Shutdown
 from pipespec.ops.logs import configure_logging
@@ -74,15 +74,20 @@ def run(
                 _serve(stage, link, loop, shutdown)
 
 
-def _engine(
-    settings: StageSettings, seat: Seat | None, command: Sequence[str]
-) -> AbstractContextManager[LoadedEngine]:
+@contextmanager
+def _engine(settings: StageSettings, seat: Seat | None, command: Sequence[str]) -> Iterator[LoadedEngine]:
     """What the stage runs, on as many processes as it is split over."""
     if settings.tensor_parallel == 1:
-        return nullcontext(load_engine(settings))
-    from pipespec.engine.parallel import ranks  # noqa: PLC0415 - a stage without a model starts without torch
+        yield load_engine(settings)
+        return
+    with ExitStack() as stack:
+        listener = None
+        if seat is None:  # first, so that all of them import torch at the same time
+            followers = stack.enter_context(Followers(command, size=settings.tensor_parallel))
+            listener = followers.listener
+        from pipespec.engine.parallel import ranks  # noqa: PLC0415 - a stage without a model starts without torch
 
-    return ranks.leading(settings, seat=seat, command=command)
+        yield stack.enter_context(ranks.leading(settings, listener))
 
 
 class _Readiness:

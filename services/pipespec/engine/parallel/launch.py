@@ -1,6 +1,6 @@
 """The processes of a stage's ranks: who this one is, and the followers that a leader starts.
 
-A rank is told its seat as torchrun tells it, in environment variables: ``RANK``, ``LOCAL_RANK``, ``WORLD_SIZE``,
+A rank learns its seat as torchrun tells it, in environment variables: ``RANK``, ``LOCAL_RANK``, ``WORLD_SIZE``,
 ``MASTER_ADDR``, ``MASTER_PORT``. So a stage runs under torchrun as it is; without it the first process leads and starts the
 others, in its own process group, where whoever signals or kills the stage reaches all of it. Nobody outlives the leader:
 the kernel sees to that. The leader ends when a follower does. Nothing here needs torch.
@@ -96,7 +96,8 @@ class Followers:
             watcher.start()
 
     def _start(self, command: Sequence[str], rank: int, size: int) -> subprocess.Popen[bytes]:
-        seat = {
+        environment = {
+            **os.environ,
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
             "WORLD_SIZE": str(size),
@@ -104,7 +105,7 @@ class Followers:
             "MASTER_PORT": str(self.listener.getsockname()[1]),
         }
         return subprocess.Popen(  # noqa: S603 - this command again
-            [*command, "--parent", str(os.getpid())], env={**os.environ, **seat}, stdin=subprocess.DEVNULL
+            [*command, "--parent", str(os.getpid())], env=environment, stdin=subprocess.DEVNULL
         )
 
     def _watch(self, rank: int, process: subprocess.Popen[bytes]) -> None:
@@ -113,9 +114,8 @@ class Followers:
             time.sleep(_LAST_WORDS_S)
         if exit_code != 0 and not self._is_ending:
             log.error("stage.follower_ended", tensor_rank=rank, exit_code=exit_code)
-            os._exit(
-                1
-            )  # the main thread may wait for this rank in a collective, where no exception reaches it
+            # The main thread may wait for this rank in a collective, where no exception would reach it.
+            os._exit(1)
 
     def __enter__(self) -> Self:
         return self

@@ -6,13 +6,13 @@ outcomes count; a follower's are thrown away.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pipespec.engine.parallel.calls import Call, Close, Open, Step, Stop, decode, encode
 from pipespec.engine.parallel.group import RankGroup
 from pipespec.protocol.ids import SessionId, TokenId
 from pipespec.protocol.sampling import Sampling
-from pipespec.protocol.work import Engine, Outcome, Work
+from pipespec.protocol.work import Engine, Outcome, Work, idle
 
 
 class LeaderEngine:
@@ -38,10 +38,10 @@ class LeaderEngine:
         self._tell(Open(session, prompt, sampling))
         self._engine.open(session, prompt=prompt, sampling=sampling)
 
-    def step(self, batch: Sequence[Work]) -> list[Outcome]:
-        """Run one forward pass on all ranks together."""
+    def step(self, batch: Sequence[Work], *, meanwhile: Callable[[], None] = idle) -> list[Outcome]:
+        """Run one forward pass on all ranks together; ``meanwhile`` runs on this one."""
         self._tell(Step(batch))
-        return self._engine.step(batch)
+        return self._engine.step(batch, meanwhile=meanwhile)
 
     def close(self, session: SessionId) -> None:
         """Free what a session holds on every rank."""
