@@ -9,9 +9,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from engine.families import SLIDING_WINDOW
 from engine.paging import paged_engine, pick
 from engine.schedule import Script, make_work, run_interleaved
-from engine.tiny import FAMILIES, SLIDING_WINDOW, tiny_model
+from engine.tiny import FAMILIES, tiny_model
 from pipespec.ops.errors import InvariantBroken
 from pipespec.protocol.ids import Position, SessionId, TokenId
 from pipespec.protocol.sampling import Sampling

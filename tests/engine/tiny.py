@@ -6,27 +6,17 @@ In memory for engine tests, or saved as a model folder with a working byte-level
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    AutoModelForCausalLM,
-    Gemma3TextConfig,
-    GPT2Config,
-    LlamaConfig,
-    MistralConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-    Qwen2Config,
-)
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from engine.families import family_config
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 EOS_ID = SPECIAL.index("<|im_end|>")
 BYTE_VOCAB = len(SPECIAL) + 256
-SLIDING_WINDOW = 8
 
 _CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -34,51 +24,9 @@ _CHAT_TEMPLATE = (
 )
 
 
-def _sizes(layers: int, vocab_size: int, **extra: Any) -> dict[str, Any]:
-    return {
-        "vocab_size": vocab_size,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "max_position_embeddings": 512,
-        "initializer_range": 0.3,
-        "bos_token_id": None,
-        "eos_token_id": EOS_ID,
-        "pad_token_id": None,
-        **extra,
-    }
-
-
-def _gpt2(layers: int, vocab_size: int) -> PreTrainedConfig:
-    return GPT2Config(
-        vocab_size=vocab_size,
-        n_embd=32,
-        n_layer=layers,
-        n_head=4,
-        n_positions=512,
-        initializer_range=0.3,
-        bos_token_id=None,
-        eos_token_id=EOS_ID,
-    )
-
-
-FAMILIES: dict[str, Callable[[int, int], PreTrainedConfig]] = {
-    "llama": lambda layers, vocab: LlamaConfig(**_sizes(layers, vocab)),
-    "qwen2": lambda layers, vocab: Qwen2Config(**_sizes(layers, vocab)),
-    "gpt2": _gpt2,
-    "mistral": lambda layers, vocab: MistralConfig(**_sizes(layers, vocab, sliding_window=SLIDING_WINDOW)),
-    "gemma3": lambda layers, vocab: Gemma3TextConfig(
-        **_sizes(
-            layers, vocab, sliding_window=SLIDING_WINDOW, query_pre_attn_scalar=8, tie_word_embeddings=False
-        ),
-        layer_types=["sliding_attention", "full_attention"] * (layers // 2)
-        + ["sliding_attention"] * (layers % 2),
-    ),
-}
-"""Mistral's layers all have a sliding window, every other one of gemma3's has."""
+FAMILIES = ("llama", "qwen2", "gpt2", "mistral", "gemma3")
+"""One of each kind of attention: plain, with biases, with learned positions, with a window in all or in every other layer.
+All families are in ``engine.families``."""
 
 
 def tiny_model(
@@ -87,7 +35,7 @@ def tiny_model(
     """A random model in evaluation mode, float32 on CPU; equal arguments give equal weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        config = FAMILIES[family](layers, vocab_size)
+        config = family_config(family, layers=layers, vocab_size=vocab_size, eos_token_id=EOS_ID)
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.eval()
     return model
@@ -110,7 +58,7 @@ def save_tiny_model(
         seed: of the weights, or of the perturbation.
         layers: decoder layers.
         vocab_size: at least ``BYTE_VOCAB``; ids beyond the tokenizer's have no text, as in padded vocabularies.
-        family: a key of ``FAMILIES``.
+        family: a key of ``engine.families.SERVED``.
         agree_with: another folder of this function; the new model is a copy of it, perturbed.
         noise: standard deviation of the perturbation, relative to that of each tensor. Share of equal greedy picks:
             0 all, 0.02 about 80 %, 0.05 60 %, 0.1 35 %, 0.4 3 %.

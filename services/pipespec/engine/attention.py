@@ -11,6 +11,7 @@ per key-value head, D, E = sizes of a key and of a value.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,8 +26,8 @@ from pipespec.ops.errors import ModelError
 
 NAME = "pipespec_paged"
 
-_UNSUPPORTED = ("position_bias", "indices", "block_indices", "sinks")
-"""Keywords that change what a row sees in ways that are not computed here."""
+_HARMLESS = frozenset({"dropout", "output_attentions", "output_router_logits", "position_ids"})
+"""Keywords that change nothing here. One that is not known might, so it is refused: a bias, indices of the keys to see."""
 
 
 @dataclass(slots=True)
@@ -68,7 +69,7 @@ def ragged_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    _attention_mask: torch.Tensor | None = None,
+    attention_mask: torch.Tensor | None = None,
     *,
     scaling: float | None = None,
     sliding_window: int | None = None,
@@ -83,11 +84,12 @@ def ragged_attention(
         query: ``[1, H·G, T, D]``.
         key: ``[1, H, T, D]``.
         value: ``[1, H, T, E]``.
+        attention_mask: None; a family that makes its own hides more than what comes later.
         scaling: see ``Shaping``.
         sliding_window: tokens that a row sees.
         softcap: see ``Shaping``.
         s_aux: the sinks, see ``Shaping``.
-        others: what does not matter here, such as ``dropout``.
+        others: what does not matter here, such as ``dropout``, and switches that are off.
 
     Returns:
         ``[1, T, H·G, E]``, and None for the weights.
@@ -95,9 +97,7 @@ def ragged_attention(
     Raises:
         ModelError: the family asks for something that is not computed here.
     """
-    for name in _UNSUPPORTED:
-        if others.get(name) is not None:
-            raise ModelError(f"{type(module).__name__} asks attention for {name!r}, which is not supported")
+    _check_call(module, attention_mask, others)
     forward = running.get()
     forward.windows.append(sliding_window)
     shaping = Shaping(scaling, softcap, s_aux)
@@ -117,6 +117,21 @@ def ragged_attention(
     if end < query.shape[2]:
         outputs.append(value.new_zeros(query.shape[2] - end, query.shape[1], value.shape[-1]))
     return (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[None], None
+
+
+def _check_call(
+    module: torch.nn.Module, attention_mask: torch.Tensor | None, others: Mapping[str, Any]
+) -> None:
+    """Refuse what would be ignored in silence."""
+    name = type(module).__name__
+    if attention_mask is not None:
+        raise ModelError(f"{name} makes an attention mask of its own, which is not supported")
+    said = others.get("is_causal")
+    if not (getattr(module, "is_causal", True) if said is None else said):
+        raise ModelError(f"{name} sees tokens that come later, which is not supported")
+    for key, value in others.items():
+        if value is not None and value is not False and key != "is_causal" and key not in _HARMLESS:
+            raise ModelError(f"{name} asks attention for {key!r}, which is not supported")
 
 
 def _attend(
