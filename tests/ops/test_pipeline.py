@@ -28,6 +28,11 @@ TARGET = {"model": "owner/model"}
         ({"stages": [TARGET], "name": "Not A Label"}, ["name = 'Not A Label'"]),
         ({}, ["stages: is required"]),
         ({"stages": [{"kind": "suffix"}]}, ["the last stage is the target"]),
+        ({"stages": [{"kind": "suffix", "tensor_parallel": 2}, TARGET]}, ["has no model to split"]),
+        (
+            {"stages": [{**TARGET, "tensor_parallel": 2, "device": "cuda:1"}]},
+            ["'cuda:1'", "CUDA_VISIBLE_DEVICES"],
+        ),
         ({"stages": [TARGET, {"kind": "suffix"}, TARGET]}, ["stages[1]", "can only be first"]),
         ({"stages": [{"kind": "transformers"}]}, ["stages.0", "needs 'model'"]),
         (

@@ -59,7 +59,7 @@ def load_model(folder: Path, *, device: str, dtype: str, ranks: RankGroup | None
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(f"cannot load the model in {folder}: {error}") from error
     model: PreTrainedModel
     model, report = loaded
@@ -79,9 +79,8 @@ def _placement(folder: Path, place: torch.device, ranks: RankGroup | None) -> di
     """What tells ``from_pretrained`` where the weights go."""
     if ranks is None:
         return {"device_map": {"": place}}
-    check_split(
-        AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False), ranks.size
-    )
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    check_split(config, ranks.size, device=place)
     return {"distributed_config": DistributedConfig(tp_size=ranks.size)}
 
 

@@ -9,15 +9,17 @@ from transformers import Gemma3TextConfig, GPT2Config, LlamaConfig, Qwen2Config
 from pipespec.engine.parallel.split import check_split, device_of_ranks
 from pipespec.ops.errors import ModelError
 
+CPU = torch.device("cpu")
+
 
 @pytest.mark.parametrize("config", [LlamaConfig, Qwen2Config, Gemma3TextConfig])
 def test_families_with_a_plan_pass_where_heads_divide(config):
-    check_split(config(num_attention_heads=8, num_key_value_heads=4), 4)
+    check_split(config(num_attention_heads=8, num_key_value_heads=4), 4, device=CPU)
 
 
 def test_a_family_without_a_plan_is_refused_by_name():
     with pytest.raises(ModelError, match=r"'gpt2' has no tensor-parallel plan.*'tensor_parallel' to 1"):
-        check_split(GPT2Config(), 2)
+        check_split(GPT2Config(), 2, device=CPU)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +29,13 @@ def test_a_family_without_a_plan_is_refused_by_name():
 def test_heads_that_do_not_divide_are_refused(heads, kv_heads, complaint):
     config = LlamaConfig(hidden_size=48, num_attention_heads=heads, num_key_value_heads=kv_heads)
     with pytest.raises(ModelError, match=complaint):
-        check_split(config, 4)
+        check_split(config, 4, device=CPU)
+
+
+def test_a_quantized_model_is_not_split_on_cpu():
+    config = LlamaConfig(quantization_config={"quant_method": "fp8"})
+    with pytest.raises(ModelError, match="a quantized model cannot be split over 2 ranks on CPU"):
+        check_split(config, 2, device=CPU)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")

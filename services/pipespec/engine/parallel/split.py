@@ -12,12 +12,17 @@ from transformers import PreTrainedConfig
 from pipespec.ops.errors import ModelError
 
 
-def check_split(config: PreTrainedConfig, size: int) -> None:
+def check_split(config: PreTrainedConfig, size: int, *, device: torch.device) -> None:
     """Return if the model can run on ``size`` ranks.
 
     Raises:
-        ModelError: its family has no plan, or its heads do not divide.
+        ModelError: its family has no plan, or its heads do not divide, or it is quantized and the ranks run on CPU.
     """
+    if device.type == "cpu" and getattr(config, "quantization_config", None):
+        raise ModelError(
+            f"a quantized model cannot be split over {size} ranks on CPU: transformers does not shard its packed weights "
+            "there; set the stage's 'tensor_parallel' to 1, or take a checkpoint that is not quantized"
+        )
     text = config.get_text_config(decoder=True)
     if not text.base_model_tp_plan:
         raise ModelError(
