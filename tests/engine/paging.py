@@ -35,10 +35,37 @@ def paged_engine(
 
     ``shaped`` runs short steps in the fixed shapes that a GPU captures.
     """
+    return engine_over(
+        runner_of(model, packed=packed),
+        num_blocks=num_blocks,
+        block_size=block_size,
+        context_len=context_len,
+        max_chunk=max_chunk,
+        min_rows=MIN_ROWS if packed else 1,
+        shaped=shaped,
+    )
+
+
+def runner_of(model: PreTrainedModel, *, packed: bool = True) -> ModelRunner:
+    """A runner of a copy of ``model``, without a pool to speak of."""
     model = deepcopy(model)
     if packed:
         pack_linears(model)
-    runner = ModelRunner(model, num_slots=(num_blocks + 1) * block_size)
+    return ModelRunner(model, num_slots=1)
+
+
+def engine_over(
+    runner: ModelRunner,
+    *,
+    num_blocks: int,
+    block_size: int,
+    context_len: int,
+    max_chunk: int,
+    min_rows: int = MIN_ROWS,
+    shaped: bool = False,
+) -> PagedEngine:
+    """A fresh engine over a runner whose earlier engines are used no longer."""
+    runner.resize((num_blocks + 1) * block_size)
     limits = EngineLimits(
         context_len=context_len,
         max_chunk=max_chunk,
@@ -46,7 +73,7 @@ def paged_engine(
         max_batch=64,
         block_size=block_size,
     )
-    builder = BatchBuilder(device=model.device, block_size=block_size, min_rows=MIN_ROWS if packed else 1)
+    builder = BatchBuilder(device=runner.model.device, block_size=block_size, min_rows=min_rows)
     forward = CapturedSteps(runner, builder, uncaptured).forward if shaped else run_ragged(runner, builder)
     return PagedEngine(runner, BlockPool(num_blocks), limits, forward=forward)
 
