@@ -23,15 +23,17 @@ VENV_FLAGS ?=
 # Installed once per state of these files; later runs start at once.
 READY := $(VENV)/.installed
 READY_DEV := $(VENV)/.installed-dev
+READY_BENCH := $(VENV)/.installed-bench
 INPUTS := pyproject.toml constraints.txt
 
 PROMPT ?=
 PYTEST_FLAGS ?=
+BENCH_FLAGS ?=
 
-.PHONY: help demo test check format proto clean
+.PHONY: help demo test check format proto bench bench-quick clean
 
 help: ## Show this list.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 unexport PROMPT
 demo: export PIPESPEC_PROMPT = $(value PROMPT)# as it is: with quotes, dollars and line ends
@@ -54,6 +56,12 @@ proto: $(READY_DEV) ## Generate the gRPC code from proto/ and the bus schema fro
 		--grpc_python_out=services --mypy_out=services --mypy_grpc_out=services pipespec/v1/pipespec.proto
 	@$(BIN)/python -m pipespec.protocol.document > proto/bus/schema.json
 
+bench: $(READY_BENCH) ## Engine and chain beside transformers (an hour). BENCH_FLAGS="--help" shows how.
+	@$(BIN)/python benchmarks/engine.py $(BENCH_FLAGS)
+
+bench-quick: $(READY_BENCH) ## The same as a smoke test: about a minute, nothing to compare.
+	@$(BIN)/python benchmarks/engine.py --quick --out build/bench $(BENCH_FLAGS)
+
 clean: ## Remove the virtual environment and everything generated.
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -75,5 +83,10 @@ endif
 
 $(READY_DEV): $(READY)
 	@echo "installing the development tools"
-	@$(PIP_INSTALL) --quiet --editable '.[gateway,stage,dev]'
+	@$(PIP_INSTALL) --quiet --editable '.[gateway,stage,bench,dev]'
+	@touch $@
+
+$(READY_BENCH): $(READY)
+	@echo "installing what the benchmarks need"
+	@$(PIP_INSTALL) --quiet --editable '.[gateway,stage,bench]'
 	@touch $@

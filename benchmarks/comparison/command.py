@@ -14,7 +14,7 @@ from pipespec.models.fetch import fetch
 from pipespec.ops.errors import PipespecError
 
 from . import machine, picture, table
-from .contender import Contender, choose
+from .contender import CONTENDERS, Contender, choose
 from .course import Course
 from .job_progress import watching
 from .memory import Churn
@@ -26,14 +26,23 @@ from .worker import JobFailed
 
 EMBEDDED = "embedded:smollm2-135m-instruct"
 RESULTS = Path(__file__).parent.parent / "results"
-QUICK: dict[str, Any] = {
-    "sessions": (2,),
-    "max_tokens": 12,
-    "rounds": 1,
-    "kinds": (Kind.CODE,),
-    "churn": Churn(num_sessions=50),
-    "checks_first": False,  # what is timed is compared anyway
+QUICK_DEFAULTS = {
+    "sessions": "2",
+    "tokens": 12,
+    "contenders": "generate-dynamic-batch,generate-lookup,continuous-batching,engine,chain",
 }
+QUICK_PLAN: dict[str, Any] = {
+    "kinds": (Kind.CODE,),
+    "checks_first": False,  # what is timed is compared anyway
+    "churn": Churn(num_sessions=50),
+}
+
+
+def _quick(context: click.Context, _parameter: click.Parameter, value: bool) -> bool:
+    """Change the defaults of the other options; what is given with them still counts."""
+    if value:
+        context.default_map = QUICK_DEFAULTS
+    return value
 
 
 def _sessions(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -52,7 +61,7 @@ def _contenders(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> tuple[Contender, ...]:
     try:
-        return choose(value)
+        return CONTENDERS if value is None else choose(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 
@@ -74,38 +83,54 @@ def _contenders(
 @click.option(
     "--out", default=RESULTS, type=click.Path(path_type=Path, file_okay=False), help="Folder of the results."
 )
-@click.option("--quick", is_flag=True, help="A smoke test of one small cell; its figures mean nothing.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    is_eager=True,
+    callback=_quick,
+    help="A smoke test: one small cell, few contenders; its figures mean nothing.",
+)
 def main(*, model: str, assistant: str | None, quick: bool, out: Path, **options: Any) -> None:
     """Compare our engine and chain with transformers: equal token ids first, then speed and memory."""
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(options["threads"])))
     try:
-        setup = Setup(
-            folder=_fetch(model),
-            assistant=_fetch(assistant) if assistant else None,
-            device=options["device"],
-            dtype=options["dtype"],
-            threads=options["threads"],
-        )
-        asked = {
-            "sessions": options["sessions"],
-            "max_tokens": options["tokens"],
-            "rounds": options["rounds"],
-        }
-        plan = make_plan(setup.folder, contenders=options["contenders"], **(QUICK if quick else asked))
-        described = machine.describe(machine.device_name(setup.device))
-        with watching(plan.num_jobs) as watch:
-            course = Course(plan, setup, watch=watch)
-            course.run()
+        result = _compare(model, assistant, quick=quick, **options)
     except PipespecError as error:
         raise click.ClickException(str(error)) from error
     except JobFailed as error:
         raise click.ClickException(f"the reference, which all are compared with, failed: {error}") from error
-    result = make_result(course, plan, setup, model=model, described=described)
-    file = out / f"engine-{'quick-' * quick}{machine.slug(described['device'])}.json"
+    file = out / f"engine-{'quick-' * quick}{machine.slug(result.machine['device'])}.json"
     result.write(file)
     picture.draw(result, file.with_suffix(".svg"))
     table.show(result, Console())
     click.echo(f"written: {file}, {file.with_suffix('.svg').name}")
+
+
+def _compare(
+    model: str,
+    assistant: str | None,
+    *,
+    quick: bool,
+    sessions: tuple[int, ...],
+    tokens: int,
+    rounds: int,
+    contenders: tuple[Contender, ...],
+    **common: Any,
+) -> Result:
+    setup = Setup(folder=_fetch(model), assistant=_fetch(assistant) if assistant else None, **common)
+    plan = make_plan(
+        setup.folder,
+        contenders=contenders,
+        sessions=sessions,
+        max_tokens=tokens,
+        rounds=rounds,
+        **(QUICK_PLAN if quick else {}),
+    )
+    described = machine.describe(machine.device_name(setup.device))
+    with watching(plan.num_jobs) as watch:
+        course = Course(plan, setup, watch=watch)
+        course.run()
+    return make_result(course, plan, setup, model=model, described=described)
 
 
 def _fetch(reference: str) -> Path:

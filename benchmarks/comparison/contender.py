@@ -107,14 +107,12 @@ CONTENDERS = (
 )
 
 
-def choose(names: str | None) -> tuple[Contender, ...]:
-    """The contenders that a comma-separated list names, the reference always among them; all for None.
+def choose(names: str) -> tuple[Contender, ...]:
+    """The contenders that a comma-separated list names, in their order, the reference always among them.
 
     Raises:
         ValueError: a name is unknown.
     """
-    if names is None:
-        return CONTENDERS
     wanted = {name.strip() for name in names.split(",")}
     unknown = wanted - {contender.name for contender in CONTENDERS}
     if unknown:

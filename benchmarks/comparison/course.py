@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import chain, product
+from typing import Any, Protocol
 
 from .contender import REFERENCE, Contender
 from .equality import Candidates, find_forks
@@ -29,6 +30,13 @@ Watch = Callable[[str], AbstractContextManager[Callable[[float], None]]]
 CellKey = tuple[Kind, int]
 
 
+class RunJob(Protocol):
+    """Runs a job to its end; see ``worker.run_job``."""
+
+    def __call__(self, setup: Setup, job: Job, *, on_progress: Callable[[float], None]) -> Done:
+        """Run it."""
+
+
 class Course:
     """Runs a plan. Use ``entries``, ``memory`` and ``memory_reason`` once ``run`` is through.
 
@@ -36,15 +44,17 @@ class Course:
         plan: what to do.
         setup: what all contenders get alike.
         watch: shows the jobs.
+        run_job: runs them.
     """
 
-    def __init__(self, plan: Plan, setup: Setup, *, watch: Watch) -> None:
+    def __init__(self, plan: Plan, setup: Setup, *, watch: Watch, run_job: RunJob = run_job) -> None:
         self.entries = {one.name: _entry(one, setup) for one in plan.contenders}
         self.memory: MemoryRow | None = None
         self.memory_reason = ""
         self._plan = plan
         self._setup = setup
         self._watch = watch
+        self._run_job = run_job
         self._expected: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     def run(self) -> None:
@@ -74,14 +84,15 @@ class Course:
             if self.entries[contender.name].status in (Status.EQUAL, Status.DIFFERS):
                 yield contender
 
-    def _job(self, title: str, job: Job) -> Done:
+    def _job(self, title: str, entry: str, task: Any, options: Mapping[str, Any] | None = None) -> Done:
+        job = Job(f"{__package__}.{entry}", task, options or {})
         with self._watch(title) as on_progress:
-            return run_job(self._setup, job, on_progress=on_progress)
+            return self._run_job(self._setup, job, on_progress=on_progress)
 
     def _hear_reference(self) -> None:
         prompts = list(chain.from_iterable(self._plan.prompts.values()))
         workload = self._plan.workload(prompts, max_tokens=self._plan.max_tokens)
-        done = self._job(f"reference: {REFERENCE.title}", Job(REFERENCE.entry, workload, REFERENCE.options))
+        done = self._job(f"reference: {REFERENCE.title}", REFERENCE.entry, workload)
         self._expected = dict(zip(workload.prompts, done.result.outputs, strict=True))
 
     def _check(self, contender: Contender) -> None:
@@ -102,7 +113,7 @@ class Course:
 
     def _try(self, contender: Contender, title: str, workload: Workload) -> Done | None:
         try:
-            return self._job(title, Job(contender.entry, workload, contender.options))
+            return self._job(title, contender.entry, workload, contender.options)
         except JobFailed as error:
             entry = self.entries[contender.name]
             entry.status, entry.reason = Status.FAILED, str(error)
@@ -143,14 +154,13 @@ class Course:
     def _measure_memory(self) -> None:
         title = f"memory: {self._plan.churn.num_sessions} sessions come and go"
         try:
-            self.memory = self._job(title, Job("churn:come_and_go", self._plan.churn)).result
+            self.memory = self._job(title, "churn:come_and_go", self._plan.churn).result
         except JobFailed as error:
             self.memory_reason = str(error)
 
     def _weigh_forks(self) -> None:
         """Ask the model how far apart the two words of every fork are."""
         ids = {prompt.name: prompt.ids for prompt in chain.from_iterable(self._plan.prompts.values())}
-        questions: dict[Candidates, float] = {}
         asked: list[tuple[Entry, int, Candidates]] = []
         for entry in self.entries.values():
             for index, fork in enumerate(entry.forks):
@@ -162,12 +172,12 @@ class Course:
             return
         distinct = list(dict.fromkeys(candidates for _, _, candidates in asked))
         try:
-            gaps = self._job("logits where outputs part", Job("gap:logit_gaps", distinct)).result
+            gaps = self._job("logits where outputs part", "gap:logit_gaps", distinct).result
         except JobFailed:
             return  # the forks stay, without gaps
-        questions = dict(zip(distinct, gaps, strict=True))
+        gap_of = dict(zip(distinct, gaps, strict=True))
         for entry, index, candidates in asked:
-            entry.forks[index] = replace(entry.forks[index], gap=questions[candidates])
+            entry.forks[index] = replace(entry.forks[index], gap=gap_of[candidates])
 
 
 def _entry(contender: Contender, setup: Setup) -> Entry:

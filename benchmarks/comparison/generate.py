@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -48,21 +48,28 @@ def load_model(setup: Setup) -> PreTrainedModel:
     return model
 
 
-def greedy(workload: Workload) -> GenerationConfig:
-    """Settings of greedy decoding until a stop id or the last token."""
+def greedy(workload: Workload, **options: Any) -> GenerationConfig:
+    """Settings of greedy decoding until a stop id or the last token; ``options`` are further ones."""
     stop_ids = list(workload.stop_ids)
     return GenerationConfig(
         do_sample=False,
         max_new_tokens=workload.max_tokens,
         eos_token_id=stop_ids or None,
         pad_token_id=stop_ids[0] if stop_ids else 0,
+        **options,
     )
 
 
 def one_after_another(setup: Setup, workload: Workload, report: Report, **options: Any) -> Run:
-    """Each session by itself, in order; ``options`` go to ``generate``."""
-    model = load_model(setup)
-    return warm_then_run(lambda load, tell: _in_turn(model, load, tell, **options), workload, report)
+    """Each session by itself, in order; ``options`` are further generation settings."""
+    caller = Caller(load_model(setup), options)
+    return warm_then_run(caller.in_turn, workload, report)
+
+
+def padded_batch(setup: Setup, workload: Workload, report: Report, **options: Any) -> Run:
+    """All sessions in one call, padded on the left to the longest prompt."""
+    caller = Caller(load_model(setup), options)
+    return warm_then_run(caller.together, workload, report)
 
 
 def assisted(setup: Setup, workload: Workload, report: Report) -> Run:
@@ -70,51 +77,59 @@ def assisted(setup: Setup, workload: Workload, report: Report) -> Run:
     if setup.assistant is None:
         raise ValueError("assisted generation needs the folder of an assistant model")
     assistant = checkpoint.load_model(setup.assistant, device=setup.device, dtype=setup.dtype)
-    return one_after_another(setup, workload, report, assistant_model=assistant)
+    caller = Caller(load_model(setup), {}, assistant=assistant)
+    return warm_then_run(caller.in_turn, workload, report)
 
 
-def padded_batch(setup: Setup, workload: Workload, report: Report, **options: Any) -> Run:
-    """All sessions in one call, padded on the left to the longest prompt."""
-    model = load_model(setup)
-    return warm_then_run(lambda load, tell: _together(model, load, tell, **options), workload, report)
+class Caller:
+    """Calls ``generate`` of one model.
 
+    Args:
+        model: the target.
+        options: further generation settings.
+        assistant: the model that guesses; None for none.
+    """
 
-def _in_turn(model: PreTrainedModel, workload: Workload, report: Report, **options: Any) -> Run:
-    outputs, first_s = [], []
-    started_s = time.perf_counter()
-    for number, prompt in enumerate(workload.prompts):
-        ids = torch.tensor([prompt], device=model.device)
-        clock = TokenClock(lambda _steps: None)
-        rows = _generate(model, ids, torch.ones_like(ids), workload, clock, options)
-        outputs.append(tuple(rows[0].tolist()))
-        first_s.append(clock.first_s - started_s)
-        report((number + 1) / len(workload.prompts))
-    return Run(tuple(outputs), tuple(first_s), time.perf_counter() - started_s)
+    def __init__(
+        self, model: PreTrainedModel, options: Mapping[str, Any], assistant: PreTrainedModel | None = None
+    ) -> None:
+        self._device = model.device
+        self._generate: Any = model.generate  # typed as a tensor
+        self._options = options
+        self._keywords = {} if assistant is None else {"assistant_model": assistant}
 
+    def in_turn(self, workload: Workload, report: Report) -> Run:
+        """One call per session."""
+        outputs, first_s = [], []
+        started_s = time.perf_counter()
+        for number, prompt in enumerate(workload.prompts):
+            ids = torch.tensor([prompt], device=self._device)
+            clock = TokenClock(lambda _steps: None)
+            rows = self._new_tokens(ids, torch.ones_like(ids), workload, clock)
+            outputs.append(tuple(rows[0].tolist()))
+            first_s.append(clock.first_s - started_s)
+            report((number + 1) / len(workload.prompts))
+        return Run(tuple(outputs), tuple(first_s), time.perf_counter() - started_s)
 
-def _together(model: PreTrainedModel, workload: Workload, report: Report, **options: Any) -> Run:
-    started_s = time.perf_counter()
-    ids, mask = left_padded(workload.prompts, model.device)
-    clock = TokenClock(lambda steps: report(steps / workload.max_tokens))
-    rows = _generate(model, ids, mask, workload, clock, options)
-    elapsed_s = time.perf_counter() - started_s
-    outputs = tuple(until_stop(row, workload.stop_ids) for row in rows.tolist())
-    return Run(outputs, (clock.first_s - started_s,) * len(outputs), elapsed_s)
+    def together(self, workload: Workload, report: Report) -> Run:
+        """One call for all."""
+        started_s = time.perf_counter()
+        ids, mask = left_padded(workload.prompts, self._device)
+        clock = TokenClock(lambda steps: report(steps / workload.max_tokens))
+        rows = self._new_tokens(ids, mask, workload, clock).tolist()
+        elapsed_s = time.perf_counter() - started_s
+        outputs = tuple(until_stop(row, workload.stop_ids) for row in rows)
+        return Run(outputs, (clock.first_s - started_s,) * len(outputs), elapsed_s)
 
-
-def _generate(
-    model: PreTrainedModel,
-    ids: torch.Tensor,
-    mask: torch.Tensor,
-    workload: Workload,
-    clock: TokenClock,
-    options: dict[str, Any],
-) -> torch.Tensor:
-    """New tokens ``[N, T]`` for prompts ``ids [N, L]``."""
-    generate: Any = model.generate  # typed as a tensor
-    output = generate(ids, attention_mask=mask, generation_config=greedy(workload), streamer=clock, **options)
-    rows: torch.Tensor = output[:, ids.shape[1] :]
-    return rows
+    def _new_tokens(
+        self, ids: torch.Tensor, mask: torch.Tensor, workload: Workload, clock: TokenClock
+    ) -> torch.Tensor:
+        """``[N, T]`` for prompts ``ids [N, L]``."""
+        config = greedy(workload, **self._options)
+        output: torch.Tensor = self._generate(
+            ids, attention_mask=mask, generation_config=config, streamer=clock, **self._keywords
+        )
+        return output[:, ids.shape[1] :]
 
 
 def left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

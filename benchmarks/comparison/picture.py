@@ -31,7 +31,7 @@ def draw(result: Result, file: Path) -> None:
 
 
 def _panel(axes: Axes, kind: Kind, entries: list[Entry], sessions: list[int]) -> None:
-    width = GROUP_WIDTH / len(entries)
+    width = GROUP_WIDTH / max(1, len(entries))
     colours = _colours(entries)
     for place, entry in enumerate(entries):
         measured = [(at, cell) for at, n in enumerate(sessions) if (cell := entry.cell(kind, n)) is not None]

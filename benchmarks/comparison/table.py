@@ -17,6 +17,7 @@ MEASURES: dict[str, tuple[Callable[[Cell], float], str, bool]] = {
     "peak memory of all its processes, MiB": (lambda cell: cell.peak_rss_mib, ".0f", False),
 }
 """Title: value, format, whether more is better."""
+SHOWN_FORKS = 8
 MARKS = {Status.EQUAL: "=", Status.DIFFERS: "≠", Status.FAILED: "failed", Status.SKIPPED: "-"}
 
 
@@ -77,12 +78,15 @@ def _remarks_on(entry: Entry) -> Iterator[str]:
         yield f"{name}: {entry.status}: {entry.reason}"
     if entry.forks:
         yield f"{name}: {len(entry.forks)} of {entry.num_compared} outputs differ from the reference (*):"
-    for fork in entry.forks:
+    for fork in entry.forks[:SHOWN_FORKS]:
         gap = "" if fork.gap is None else f"; their logits are {fork.gap:.2g} apart"
         yield (
             f"    {fork.prompt}, {fork.sessions} at once: at token {fork.position} "
             f"{_word(fork.expected)} expected, {_word(fork.got)} came{gap}"
         )
+
+    if len(entry.forks) > SHOWN_FORKS:
+        yield f"    and {len(entry.forks) - SHOWN_FORKS} more, in the JSON file"
 
 
 def _word(token: int | None) -> str:

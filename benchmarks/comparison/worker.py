@@ -31,7 +31,7 @@ class Job:
     """A call ``entry(setup, task, report, **options)`` in a worker.
 
     Attributes:
-        entry: ``module:function`` within this package.
+        entry: ``package.module:function``.
         task: what to do; can be pickled.
         options: further keywords.
     """
@@ -123,7 +123,7 @@ def _work(pipe: Connection, setup: Setup, job: Job) -> None:
             pipe.send(("progress", fraction))
 
     try:
-        function = pkgutil.resolve_name(f"{__package__}.{job.entry}")
+        function = pkgutil.resolve_name(job.entry)
         pipe.send(("done", function(setup, job.task, report, **job.options)))
     except KeyboardInterrupt:
         pass  # the parent got it too

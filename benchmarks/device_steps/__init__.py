@@ -1,0 +1,1 @@
+"""Steps of one model on one device: exactness, then milliseconds against the floor."""
