@@ -169,7 +169,7 @@ class CudaGraphs:
 
     def __call__(self, body: Body) -> Body:
         """Run the body until its kernels have been chosen, then record it."""
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch lacks the types
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(2):

@@ -91,6 +91,11 @@ class PagedEngine:
         self._sessions: dict[SessionId, PagedSession] = {}
         self._num_opened = 0
 
+    @property
+    def bytes_per_token(self) -> int:
+        """Memory that a token takes in the pool, in all layers; 0 before the first step."""
+        return self._runner.pool.bytes_per_slot
+
     def open(self, session: SessionId, *, prompt: Sequence[TokenId], sampling: Sampling) -> None:
         """Start a session that holds nothing yet."""
         self.close(session)
