@@ -25,7 +25,7 @@ def draw(result: Result, file: Path) -> None:
         panels = figure.subplots(len(result.prompts), 1, squeeze=False)[:, 0]
         for axes, kind in zip(panels, result.prompts, strict=True):
             _panel(axes, kind, entries, result.settings["sessions"])
-        panels[0].legend(loc="upper left", fontsize=8, ncols=2)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", fontsize=8, ncols=3)
         figure.suptitle(_title(result), fontsize=10)
         figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
 

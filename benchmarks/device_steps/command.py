@@ -11,11 +11,11 @@ from typing import Any
 import click
 import torch
 import transformers
+from comparison.machine import cpu_name, slug
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from comparison.machine import cpu_name, slug
 from device_steps import engines
 from device_steps.exactness import check_float32, count_rounding
 from device_steps.floor import bandwidth, bytes_of_weights
