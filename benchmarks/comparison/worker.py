@@ -18,7 +18,7 @@ import psutil
 
 from .setup import Setup
 
-POLL_S = 0.1
+POLL_S = 0.25
 TIMEOUT_S = 3600.0
 """No job may take longer."""
 REPORT_EVERY_S = 0.25

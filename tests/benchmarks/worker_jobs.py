@@ -19,7 +19,7 @@ def answer(setup: Setup, task: Any, report: Report, *, extra: int) -> Any:
 def swell(setup: Setup, task: int, report: Report) -> None:
     """Hold ``task`` bytes for long enough to be seen."""
     held = b"x" * task
-    time.sleep(0.3)
+    time.sleep(0.7)
     del held
 
 

@@ -207,8 +207,8 @@ def play(schedule: Schedule, engine: PagedEngine, seen: Counter[str]) -> list[Cl
     for talk in talks:
         engine.close(talk.session)
     assert engine.blocks.num_held == 0
-    seen["preempted"] += engine.num_preempted
-    seen["adopted"] += engine.num_adopted
+    seen["preempted"] += engine.cache_use.preempted
+    seen["adopted"] += engine.cache_use.adopted
     return claims
 
 

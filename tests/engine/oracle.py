@@ -19,7 +19,7 @@ from pipespec.engine.checkpoint import vocab_size
 from pipespec.engine.sampler import PickRequest, pick
 from pipespec.protocol.ids import SessionId, TokenId
 from pipespec.protocol.sampling import Sampling
-from pipespec.protocol.work import Outcome, Work, idle
+from pipespec.protocol.work import CacheUse, Outcome, Work, idle
 
 
 @dataclass(slots=True)
@@ -43,6 +43,7 @@ class OracleEngine:
 
     max_batch = 64
     is_model_free = False
+    cache_use = CacheUse()
 
     def __init__(self, model: PreTrainedModel, *, context_len: int, max_chunk: int) -> None:
         self.context_len = context_len

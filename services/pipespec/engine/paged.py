@@ -24,7 +24,7 @@ from pipespec.engine.sampler import PickRequest, by_request, pick
 from pipespec.ops.errors import InvariantBroken
 from pipespec.protocol.ids import SessionId, TokenId
 from pipespec.protocol.sampling import Sampling
-from pipespec.protocol.work import Outcome, Work, idle
+from pipespec.protocol.work import CacheUse, Outcome, Work, idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,8 @@ class PagedEngine:
         self.dtype = str(runner.model.dtype).removeprefix("torch.")
         self.vocab_size = vocab_size(runner.model)
         self.blocks = blocks
-        self.num_preempted = 0
-        self.num_adopted = 0
+        self._num_preempted = 0
+        self._num_adopted = 0
         self._runner = runner
         self._block_size = limits.block_size
         self._forward = forward
@@ -95,6 +95,18 @@ class PagedEngine:
     def bytes_per_token(self) -> int:
         """Memory that a token takes in the pool, in all layers; 0 before the first step."""
         return self._runner.pool.bytes_per_slot
+
+    @property
+    def cache_use(self) -> CacheUse:
+        """How full the pool is."""
+        blocks, size = self.blocks, self._block_size
+        return CacheUse(
+            capacity=blocks.num_blocks * size,
+            held=blocks.num_held * size,
+            cached=blocks.num_cached * size,
+            adopted=self._num_adopted,
+            preempted=self._num_preempted,
+        )
 
     def open(self, session: SessionId, *, prompt: Sequence[TokenId], sampling: Sampling) -> None:
         """Start a session that holds nothing yet."""
@@ -132,7 +144,7 @@ class PagedEngine:
         session.truncate(work.start)
         if not session.tokens and not session.table:
             session.adopt(self.blocks)
-            self.num_adopted += len(session.tokens)
+            self._num_adopted += len(session.tokens)
         end = work.start + len(work.tokens)
         start = len(session.tokens)
         if start >= end:
@@ -161,7 +173,7 @@ class PagedEngine:
                 return True
 
     def _preempt(self, session: PagedSession, items: Sequence[_Item]) -> None:
-        self.num_preempted += 1
+        self._num_preempted += 1
         session.release(self.blocks)
         for item in items:
             if item.session is session:

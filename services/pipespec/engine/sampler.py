@@ -137,11 +137,12 @@ def _penalize(scores: torch.Tensor, request: PickRequest) -> torch.Tensor:
         scores = _add_bias(scores, sampling)
     if not sampling.uses_history:
         return scores
-    rows = []
+    rows, num_ids = [], scores.shape[1]
+    known = [token for token in prompt if token < num_ids]  # see _add_bias
     for index, row in enumerate(scores):
-        before = request.generated[: request.base + index]
-        history = torch.tensor([*prompt, *before], dtype=torch.long, device=scores.device)
-        rows.append(_penalize_row(row, history, num_prompt=len(prompt), sampling=sampling))
+        before = [token for token in request.generated[: request.base + index] if token < num_ids]
+        history = torch.tensor([*known, *before], dtype=torch.long, device=scores.device)
+        rows.append(_penalize_row(row, history, num_prompt=len(known), sampling=sampling))
     return torch.stack(rows)
 
 
@@ -154,7 +155,7 @@ def _penalize_row(
         row = penalty(history[None, :], row[None, :])[0]
     if sampling.presence_penalty or sampling.frequency_penalty:
         generated = history[num_prompt:]
-        counts = torch.bincount(generated[generated < row.shape[0]], minlength=row.shape[0])
+        counts = torch.zeros_like(row).index_add_(0, generated, torch.ones_like(generated, dtype=row.dtype))
         row = row - sampling.frequency_penalty * counts - sampling.presence_penalty * (counts > 0)
     return row
 

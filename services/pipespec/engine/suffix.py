@@ -13,7 +13,7 @@ from pipespec.engine.suffix_index import SuffixIndex
 from pipespec.ops.errors import InvariantBroken
 from pipespec.protocol.ids import SessionId, TokenId
 from pipespec.protocol.sampling import Sampling
-from pipespec.protocol.work import Outcome, Work, idle
+from pipespec.protocol.work import CacheUse, Outcome, Work, idle
 
 MAX_MATCH = 32
 """Longest match, hence longest guess; more agreement than this tells nothing new."""
@@ -37,6 +37,7 @@ class SuffixEngine:
     max_step_tokens = 16 * _MAX_CHUNK
     vocab_size = _ANY
     is_model_free = True
+    cache_use = CacheUse()
 
     def __init__(self, *, min_match: int, context_len: int | None = None) -> None:
         self.context_len = _ANY if context_len is None else context_len

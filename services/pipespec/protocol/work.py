@@ -68,6 +68,25 @@ class Outcome:
     held: int
 
 
+@dataclass(frozen=True, slots=True)
+class CacheUse:
+    """How full an engine's cache is, in tokens, and what became of it since the start; all 0 without a cache.
+
+    Attributes:
+        capacity: tokens that fit.
+        held: in blocks that sessions hold.
+        cached: in blocks that no session holds, kept for prompts that begin alike.
+        adopted: tokens of prompts that did not have to be computed.
+        preempted: sessions whose blocks were taken for older ones.
+    """
+
+    capacity: int = 0
+    held: int = 0
+    cached: int = 0
+    adopted: int = 0
+    preempted: int = 0
+
+
 def idle() -> None:
     """Nothing to do meanwhile."""
 
@@ -98,6 +117,10 @@ class Engine(Protocol):
     @property
     def is_model_free(self) -> bool:
         """Whether picks are guesses without a model: may be fewer than asked, never a verification."""
+
+    @property
+    def cache_use(self) -> CacheUse:
+        """Now; read from other threads too."""
 
     def open(self, session: SessionId, *, prompt: Sequence[TokenId], sampling: Sampling) -> None:
         """Make room for a session. Opening an open session starts it afresh."""

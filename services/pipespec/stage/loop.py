@@ -13,7 +13,7 @@ from pipespec.bus.link import BusLink
 from pipespec.protocol.ids import FLEET
 from pipespec.protocol.messages import Heartbeat
 from pipespec.protocol.stage_replica import FreeCache, OpenCache, StageReplica
-from pipespec.protocol.work import Engine, Work
+from pipespec.protocol.work import CacheUse, Engine, Work
 
 Clock = Callable[[], float]
 
@@ -47,6 +47,11 @@ class StageLoop:
         self._next_tick_s = 0.0
         self._is_stuck = False
         self._clock = clock
+
+    @property
+    def cache_use(self) -> CacheUse:
+        """How full the engine's cache is."""
+        return self._engine.cache_use
 
     def turn(self) -> bool:
         """One round; whether a step was made. Waits for messages only when there is nothing to compute."""

@@ -41,6 +41,7 @@ class StageMetrics(Collector):
         yield GaugeMetricFamily(
             "pipespec_stage_sessions", "Sessions open now.", value=len(self._loop.core.sessions)
         )
+        yield from self._cache_metrics()
         dropped = CounterMetricFamily(
             "pipespec_stage_dropped_messages", "Messages that did not fit, by reason.", labels=["reason"]
         )
@@ -48,3 +49,23 @@ class StageMetrics(Collector):
             dropped.add_metric([reason], count)
         yield dropped
         yield from bus_metrics(self._link)
+
+    def _cache_metrics(self) -> Iterator[Metric]:
+        use = self._loop.cache_use
+        tokens = GaugeMetricFamily(
+            "pipespec_stage_cache_tokens",
+            "Room in the cache of keys and values, in tokens.",
+            labels=["state"],
+        )
+        free = use.capacity - use.held - use.cached
+        for state, value in (("held", use.held), ("cached", use.cached), ("free", free)):
+            tokens.add_metric([state], value)
+        yield tokens
+        yield CounterMetricFamily(
+            "pipespec_stage_prefix_tokens", "Tokens of prompts that were cached already.", value=use.adopted
+        )
+        yield CounterMetricFamily(
+            "pipespec_stage_preemptions",
+            "Sessions whose cache was taken for older ones.",
+            value=use.preempted,
+        )

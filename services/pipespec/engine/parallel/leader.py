@@ -12,7 +12,7 @@ from pipespec.engine.parallel.calls import Call, Close, Open, Step, Stop, decode
 from pipespec.engine.parallel.group import RankGroup
 from pipespec.protocol.ids import SessionId, TokenId
 from pipespec.protocol.sampling import Sampling
-from pipespec.protocol.work import Engine, Outcome, Work, idle
+from pipespec.protocol.work import CacheUse, Engine, Outcome, Work, idle
 
 
 class LeaderEngine:
@@ -32,6 +32,11 @@ class LeaderEngine:
         self.is_model_free = engine.is_model_free
         self._engine = engine
         self._group = group
+
+    @property
+    def cache_use(self) -> CacheUse:
+        """This rank's; the others' is the same."""
+        return self._engine.cache_use
 
     def open(self, session: SessionId, *, prompt: Sequence[TokenId], sampling: Sampling) -> None:
         """Make room for a session on every rank."""
