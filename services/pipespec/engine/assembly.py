@@ -68,8 +68,8 @@ def assemble_engine(
 
 
 def _steps(runner: ModelRunner, builder: BatchBuilder) -> Steps:
-    """How the steps of an engine run on the model's device."""
-    if runner.model.device.type == "cuda":
+    """How the steps of an engine run on the model's device. What ranks say to each other is not captured."""
+    if runner.model.device.type == "cuda" and runner.model.tp_size is None:
         return CapturedSteps(runner, builder, CudaGraphs()).forward
     return run_ragged(runner, builder)
 

@@ -69,6 +69,7 @@ def _is_plain(child: nn.Linear | Conv1D) -> bool:
         and type(weight.data) is torch.Tensor
         and weight.dtype == torch.float32
         and weight.device.type == "cpu"
+        and "forward" not in child.__dict__
         and not child._forward_hooks  # noqa: SLF001  # no public name
         and not child._forward_pre_hooks  # noqa: SLF001  # as above
     )

@@ -99,7 +99,7 @@ def check(runner: ModelRunner, ordinary: Sequence[Ordinary]) -> None:
     except _FAILURES as error:
         raise ModelError(f"{name} does not work with attention over a paged cache: {error}") from error
     _check_layers(runner, windows)
-    half = runner.model.dtype in (torch.bfloat16, torch.float16)
+    half = runner.model.dtype in (torch.bfloat16, torch.float16) or hasattr(runner.model, "hf_quantizer")
     for logits, cuts, expected in zip(ragged, _CUTS, ordinary, strict=True):
         off_by = _off_by(logits, expected.logits[_rows(cuts)])
         allowed = min(_TOLERANCE_HALF if half else _TOLERANCE, _SHARE * expected.dependence)
