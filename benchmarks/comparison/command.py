@@ -26,6 +26,8 @@ from .worker import JobFailed
 
 EMBEDDED = "embedded:smollm2-135m-instruct"
 RESULTS = Path(__file__).parent.parent / "results"
+FILE_WIDTH = 140
+"""Of the tables, where there is no terminal that has one."""
 QUICK_DEFAULTS = {
     "sessions": "2",
     "tokens": 12,
@@ -102,7 +104,10 @@ def main(*, model: str, assistant: str | None, quick: bool, out: Path, **options
     file = out / f"engine-{'quick-' * quick}{machine.slug(result.machine['device'])}.json"
     result.write(file)
     picture.draw(result, file.with_suffix(".svg"))
-    table.show(result, Console())
+    console = Console()
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    table.show(result, console)
     click.echo(f"written: {file}, {file.with_suffix('.svg').name}")
 
 
