@@ -31,7 +31,7 @@ FILE_WIDTH = 140
 QUICK_DEFAULTS = {
     "sessions": "2",
     "tokens": 12,
-    "contenders": "generate-dynamic-batch,generate-lookup,continuous-batching,engine,chain",
+    "contenders": "continuous-batching,engine,chain",
 }
 QUICK_PLAN: dict[str, Any] = {
     "kinds": (Kind.CODE,),
