@@ -9,8 +9,10 @@ Shape symbols: S = slots, H = key-value heads of a layer (on this device), D, E 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 
@@ -52,8 +54,7 @@ class KeyValuePool:
         layer = self._layers.get(id(module))
         if layer is None:
             layer = self._layers[id(module)] = LayerPool(
-                keys.new_zeros(self.num_slots, *keys.shape[1:]),
-                values.new_zeros(self.num_slots, *values.shape[1:]),
+                _zeros(keys, self.num_slots), _zeros(values, self.num_slots)
             )
         return layer
 
@@ -72,3 +73,12 @@ class KeyValuePool:
         """Copy tokens ``[n]`` to other slots ``[n]`` in every layer."""
         for layer in self._layers.values():
             layer.write(target, layer.keys[source], layer.values[source])
+
+
+def _zeros(like: torch.Tensor, num_slots: int) -> torch.Tensor:
+    """Zeros ``[num_slots, *like.shape[1:]]``. On CPU the pages come from numpy: they cost nothing before they are written."""
+    shape = (num_slots, *like.shape[1:])
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    pages = np.zeros(math.prod(shape) * like.element_size(), dtype=np.uint8)
+    return torch.from_numpy(pages).view(like.dtype).view(shape)
