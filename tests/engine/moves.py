@@ -111,7 +111,10 @@ class _Talk:
         self.num_held = 0
         self._chunk = chunk
 
-    def reopen(self, engine: PagedEngine) -> None:
+    def reopen(self, engine: PagedEngine, *, with_log: bool) -> None:
+        """Start afresh, from the first prompt or, as after a change of replicas, from all that was said."""
+        if with_log:
+            self.prompt = self.log[: CONTEXT // 2 + 8]
         self.log = list(self.prompt)
         self.num_held = 0
         engine.open(
@@ -188,12 +191,12 @@ def play(schedule: Schedule, engine: PagedEngine, seen: Counter[str]) -> list[Cl
         for number, (shared, own) in enumerate(schedule.prompts)
     ]
     for talk in talks:
-        talk.reopen(engine)
+        talk.reopen(engine, with_log=False)
     claims = []
     for moves in schedule.rounds:
         for talk, move in zip(talks, moves, strict=True):
             if move.kind is Kind.REOPEN:
-                talk.reopen(engine)
+                talk.reopen(engine, with_log=move.size % 4 > 0)
         moved = [(t, m) for t, m in zip(talks, moves, strict=True) if m.kind is not Kind.REST]
         batch = [talk.cut(move) for talk, move in moved]
         tap.seen = []

@@ -75,6 +75,8 @@ class PagedSessions(RuleBasedStateMachine):
             session.tokens.append(token)
             self.slots[block, offset] = tuple(session.tokens)
         session.publish(self.pool, end - unchecked)
+        for full in range(held // self.size + 1, (end - unchecked) // self.size + 1):
+            assert digest_of(session.tokens[: full * self.size]) in self.pool._published
 
     def _copy(self, source: int, target: int) -> None:
         for offset in range(self.size):
