@@ -1,0 +1,1 @@
+"""Stages without models: how long a step takes, and what is said. No I/O, no torch."""
