@@ -24,7 +24,10 @@ def extend(state: int, token: int) -> int:
 
 
 def _draw(state: int, index: int) -> int:
-    """64 random bits at a prefix, others for every index."""
+    """64 random bits at a prefix, others for every index.
+
+    Stages are counted from the target backwards: it says the same in a chain, in a part of it and alone.
+    """
     return mix(((state ^ _CHOICES) + (index + 1) * GOLDEN) & _WORD)
 
 
@@ -79,9 +82,9 @@ class HashLanguage:
 
     def pick(self, state: int, rank: int) -> TokenId:
         """What stage ``rank`` says after the prefix with this state."""
-        word = _draw(state, self.target) % self.vocab_size
+        word = _draw(state, 0) % self.vocab_size
         for other in range(self.target - 1, rank - 1, -1):
-            bits = _draw(state, other)
+            bits = _draw(state, self.target - other)
             if bits >= self._thresholds[other]:
                 word = (word + 1 + mix(bits) % (self.vocab_size - 1)) % self.vocab_size
         return TokenId(self.first_word + word)
