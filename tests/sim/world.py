@@ -22,7 +22,7 @@ from pipespec.protocol.stage_replica import FreeCache, OpenCache, Place, StageRe
 from pipespec.protocol.stage_session import StageLimits
 from pipespec.protocol.timers import Timers
 from pipespec.protocol.work import Outcome, Work
-from sim.model import VOCAB, HashModel, target_output
+from sim.model import VOCAB, HashModel, language_of, target_output
 from sim.plan import Node, Plan
 
 TIMERS = Timers(heartbeat_s=0.05, dead_s=0.3, stall_s=1.0, lease_s=3.0, sync_s=0.025)
@@ -35,7 +35,7 @@ WEIGHTS = b"w" * 16
 
 @dataclass
 class StageSpec:
-    """One stage of the simulated chain: ``step_s`` seconds a step, ``agreement`` with the target per position."""
+    """One stage of the simulated chain: ``step_s`` seconds a step, ``agreement`` with the next one; not the target's."""
 
     step_s: float
     agreement: float
@@ -57,7 +57,7 @@ class Violation(AssertionError):
 class Client:
     """One session as its client sees it, with what it must see."""
 
-    expected: list[int]
+    expected: list[TokenId]
     opened_s: float
     received: list[int] = field(default_factory=list)
     end: EndReason | None = None
@@ -86,7 +86,7 @@ class StageNode:
             max_window=WINDOW,
         )
         self.core = StageReplica(place, limits, TIMERS, world.rules)
-        self.model = HashModel(spec.agreement, is_model_free=spec.is_model_free)
+        self.model = HashModel(world.language, rank, is_model_free=spec.is_model_free)
         self.incarnation = Incarnation(world.random.getrandbits(64))
         self.number = 0
         self.turns = 0
@@ -186,6 +186,7 @@ class World:
     ) -> None:
         self.random = Random(seed)
         self.plan, self.chain, self.rules = plan, chain, rules or Rules()
+        self.language = language_of([spec.agreement for spec in chain[:-1]])
         self.now = 0.0
         self.messages = 0
         self.clients: dict[SessionId, Client] = {}
@@ -284,7 +285,7 @@ class World:
         """A client asks for tokens; tries again while no target is ready."""
         session = SessionId(self.random.randbytes(16))
         prompt = tuple(TokenId(self.random.randrange(VOCAB)) for _ in range(num_prompt))
-        expected = target_output(prompt, seed, max_tokens, stop_ids)
+        expected = target_output(self.language, prompt, seed=seed, num_tokens=max_tokens, stop_ids=stop_ids)
         self.clients[session] = Client(expected, self.now)
         sampling = Sampling(max_tokens=max_tokens, seed=seed, stop_ids=stop_ids)
 
