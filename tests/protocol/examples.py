@@ -12,6 +12,7 @@ from pipespec.protocol.ids import (
     TokenId,
     Topic,
     gateway_inbox,
+    observer_inbox,
     stage_inbox,
 )
 from pipespec.protocol.messages import (
@@ -29,7 +30,10 @@ from pipespec.protocol.messages import (
     SessionState,
     StageCounters,
     State,
+    Stepped,
+    StepShare,
     Sync,
+    Watch,
 )
 from pipespec.protocol.sampling import Sampling
 
@@ -108,6 +112,17 @@ MESSAGES: dict[str, tuple[Topic, Message]] = {
         ),
     ),
     "echo": (gateway_inbox("g0"), Echo(2**64 - 2)),
+    "watch": (observer_inbox("trace-1"), Watch(5000)),
+    "stepped": (
+        stage_inbox(Rank(1), "r0"),
+        Stepped(
+            rank=Rank(1),
+            replica="r0",
+            began_us=1_763_870_400_000_000,
+            took_us=25_750,
+            shares=(StepShare(SESSION, Position(7), fed=5, candidates=4, accepted=3, said=4),),
+        ),
+    ),
 }
 
 

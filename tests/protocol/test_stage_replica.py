@@ -16,6 +16,7 @@ from pipespec.protocol.ids import (
     TokenId,
     Topic,
     gateway_inbox,
+    observer_inbox,
     stage_inbox,
 )
 from pipespec.protocol.messages import (
@@ -30,7 +31,10 @@ from pipespec.protocol.messages import (
     SegmentKind,
     SessionState,
     State,
+    Stepped,
+    StepShare,
     Sync,
+    Watch,
 )
 from pipespec.protocol.sampling import Sampling
 from pipespec.protocol.stage_replica import FreeCache, OpenCache, Place, StageReplica
@@ -210,3 +214,36 @@ def test_the_session_that_waited_longest_goes_first(bench: Bench) -> None:
             float(now), work, Outcome([TokenId(7)], work.start + len(work.tokens)), busy_us=1
         )
     assert order == [SESSION, other, SESSION, other]
+
+
+def test_an_observer_hears_of_every_step_until_its_lease_ends(bench: Bench) -> None:
+    observer = observer_inbox("o")
+    bench.hear(OPEN)
+    bench.speculate(5, 6)
+    bench.hear(Watch(lease_ms=1000), sender=observer)
+    for now, heard in ((0.5, 1), (2.0, 0)):
+        bench.now = now
+        (work,) = bench.core.work(bench.now, max_batch=4, max_tokens=99)
+        picks = [*work.candidates, TokenId(7)][: work.room]
+        bench.core.on_outcome(bench.now, work, Outcome(picks, work.start + len(work.tokens)), busy_us=5)
+        bench.core.on_step(bench.now, began_us=1, took_us=5)
+        stepped = [message for topic, message in bench.core.outbox.take() if topic == observer]
+        assert len(stepped) == heard
+        if heard:
+            share = StepShare(SESSION, Position(0), fed=4, candidates=2, accepted=2, said=3)
+            assert stepped == [Stepped(PLACE.rank, PLACE.replica, began_us=1, took_us=5, shares=(share,))]
+
+
+def test_few_observers_are_told_and_none_for_longer_than_a_minute(bench: Bench) -> None:
+    for number in range(9):
+        bench.hear(Watch(lease_ms=2**32 - 1), sender=observer_inbox(f"o{number}"))
+    bench.hear(OPEN)
+    told = []
+    for bench.now in (1.0, 61.0):
+        (work,) = bench.core.work(bench.now, max_batch=4, max_tokens=99)
+        bench.core.on_outcome(
+            bench.now, work, Outcome([TokenId(7)], work.start + len(work.tokens)), busy_us=5
+        )
+        bench.core.on_step(bench.now, began_us=1, took_us=5)
+        told.append(sum(isinstance(message, Stepped) for _, message in bench.core.outbox.take()))
+    assert told == [4, 0]

@@ -31,7 +31,10 @@ from pipespec.protocol.messages import (
     SessionState,
     StageCounters,
     State,
+    Stepped,
+    StepShare,
     Sync,
+    Watch,
 )
 from pipespec.protocol.sampling import MAX_LOGIT_BIAS, MAX_STOP_IDS, Sampling
 from pipespec.protocol.schema import (
@@ -103,6 +106,17 @@ _SAMPLING = Struct(
         ("stop_ids", tokens(MAX_STOP_IDS)),
     ),
 )
+_SHARE = Struct(
+    StepShare,
+    (
+        ("session", _SESSION),
+        ("base", _U32),
+        ("fed", _U32),
+        ("candidates", _U32),
+        ("accepted", _U32),
+        ("said", _U32),
+    ),
+)
 _SEGMENT = Struct(
     Segment,
     (("session", _SESSION), ("epoch", _U32), ("base", _U32), ("digest", _DIGEST), ("tokens", _WINDOW)),
@@ -157,6 +171,17 @@ KINDS: dict[str, Struct] = {
         ),
     ),
     "echo": Struct(Echo, (("nonce", _U64),)),
+    "watch": Struct(Watch, (("lease_ms", _U32),)),
+    "stepped": Struct(
+        Stepped,
+        (
+            ("rank", _RANK),
+            ("replica", _REPLICA),
+            ("began_us", _U64),
+            ("took_us", _U32),
+            ("shares", listing(_SHARE.as_field(), MAX_ENTRIES)),
+        ),
+    ),
 }
 
 _KIND_OF: dict[type[Any], str] = {

@@ -57,3 +57,8 @@ def stage_inbox(rank: Rank, replica: str) -> Topic:
 def gateway_inbox(replica: str) -> Topic:
     """Topic of a gateway replica's inbox, ``gateway.<replica>.``."""
     return Topic(f"gateway.{replica}.".encode())
+
+
+def observer_inbox(name: str) -> Topic:
+    """Topic of an observer's inbox, ``observer.<name>.``."""
+    return Topic(f"observer.{name}.".encode())

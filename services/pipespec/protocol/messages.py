@@ -22,6 +22,10 @@ MAX_SESSION_TOKENS = 250_000
 """Prompt and generated tokens of a session at most: an ``open`` with all of them fits a message of 1 MiB."""
 
 
+MAX_WATCH_MS = 60_000
+"""Longest lease of an observer."""
+
+
 class SegmentKind(StrEnum):
     """What a segment is to its reader."""
 
@@ -246,7 +250,58 @@ class Echo:
     nonce: int
 
 
-Message = Segment | Open | State | Close | Sync | Finished | Heartbeat | Echo
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """An observer to a stage replica: tell me of your steps, for so long. Said again before it runs out.
+
+    Attributes:
+        lease_ms: how long; the replica takes no more than ``MAX_WATCH_MS``.
+    """
+
+    lease_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepShare:
+    """One session's part of a step that was made.
+
+    Attributes:
+        session: whose.
+        base: position of the first pick.
+        fed: tokens that went through the model.
+        candidates: how many of them were unchecked words of an earlier stage.
+        accepted: how many of these were right, from the first on.
+        said: tokens that the stage says now, from ``base`` on.
+    """
+
+    session: SessionId
+    base: Position
+    fed: int
+    candidates: int
+    accepted: int
+    said: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """A stage replica to an observer: a step that was made.
+
+    Attributes:
+        rank: of its stage.
+        replica: its name.
+        began_us: microseconds since 1970 on the replica's clock.
+        took_us: microseconds.
+        shares: of all sessions that took part.
+    """
+
+    rank: Rank
+    replica: str
+    began_us: int
+    took_us: int
+    shares: tuple[StepShare, ...]
+
+
+Message = Segment | Open | State | Close | Sync | Finished | Heartbeat | Echo | Watch | Stepped
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from pipespec.protocol.ids import (
     stage_inbox,
 )
 from pipespec.protocol.messages import (
+    MAX_WATCH_MS,
     ChainIdentity,
     Close,
     EndReason,
@@ -34,7 +35,10 @@ from pipespec.protocol.messages import (
     SessionState,
     StageCounters,
     State,
+    Stepped,
+    StepShare,
     Sync,
+    Watch,
 )
 from pipespec.protocol.peers import Peers
 from pipespec.protocol.rules import Rules
@@ -43,6 +47,9 @@ from pipespec.protocol.timers import Timers
 from pipespec.protocol.work import Outcome, Work
 
 _PREFILL_SHARE = 4
+_MAX_WATCHERS = 4
+_MAX_SHARES = 1024
+"""Sessions of a step that observers hear of; more would not fit a message."""
 _NO_DIGEST = Digest(bytes(DIGEST_LEN))
 
 
@@ -119,6 +126,8 @@ class StageReplica:
         self._rules = rules or Rules()
         self._peers = Peers(self._rules, dead_s=timers.dead_s)
         self._tombstones: OrderedDict[SessionId, tuple[Epoch, float]] = OrderedDict()
+        self._watchers: dict[Topic, float] = {}
+        self._shares: list[StepShare] = []
         self._asked: dict[SessionId, float] = {}
 
     # Receiving
@@ -138,8 +147,14 @@ class StageReplica:
                 self._on_segment(now, envelope.sender, message)
             case Close() as message:
                 self._on_close(now, message)
+            case Watch(lease_ms=lease_ms):
+                self._on_watch(now, envelope.sender, min(lease_ms, MAX_WATCH_MS))
             case _:
                 self.dropped["not_for_a_stage"] += 1
+
+    def _on_watch(self, now: float, observer: Topic, lease_ms: int) -> None:
+        if observer in self._watchers or len(self._watchers) < _MAX_WATCHERS:
+            self._watchers[observer] = now + lease_ms / 1000
 
     def _on_open(self, now: float, gateway: Topic, message: Open) -> None:
         place = self.place
@@ -284,8 +299,30 @@ class StageReplica:
     def on_outcome(self, now: float, work: Work, outcome: Outcome, *, busy_us: int) -> None:
         """Apply one result and publish. A result for a session that is gone is dropped."""
         session = self.sessions.get(work.session)
-        if session is not None and session.on_outcome(work, outcome, busy_us=busy_us):
+        if session is None:
+            return
+        has_news = session.on_outcome(work, outcome, busy_us=busy_us)
+        if self._watchers and session.last_share is not None:
+            self._shares.append(session.last_share)
+        if has_news:
             self._publish(now, session)
+
+    def on_step(self, now: float, *, began_us: int, took_us: int) -> None:
+        """Tell the observers of a step whose outcomes were applied.
+
+        Args:
+            now: seconds.
+            began_us: microseconds since 1970, for timelines that span machines.
+            took_us: microseconds.
+        """
+        shares, self._shares = self._shares[:_MAX_SHARES], []
+        self._watchers = {topic: until for topic, until in self._watchers.items() if until > now}
+        if not shares:
+            return
+        place = self.place
+        message = Stepped(place.rank, place.replica, began_us=began_us, took_us=took_us, shares=tuple(shares))
+        for topic in self._watchers:
+            self.outbox.send(topic, message)
 
     def _publish(self, now: float, session: StageSession) -> None:
         session.said_s = now

@@ -17,7 +17,15 @@ from dataclasses import dataclass, replace
 
 from pipespec.protocol.claims import ClaimedLog, Merge
 from pipespec.protocol.ids import Epoch, Position, Rank, TokenId, Topic, stage_inbox
-from pipespec.protocol.messages import MAX_WINDOW, Open, Segment, SegmentKind, SessionState, StageCounters
+from pipespec.protocol.messages import (
+    MAX_WINDOW,
+    Open,
+    Segment,
+    SegmentKind,
+    SessionState,
+    StageCounters,
+    StepShare,
+)
 from pipespec.protocol.rules import Rules
 from pipespec.protocol.tokenlog import TokenLog
 from pipespec.protocol.work import Outcome, Work
@@ -58,6 +66,7 @@ class StageSession:
         self.gateway = gateway
         self.sampling = message.sampling
         self.counters = StageCounters()
+        self.last_share: StepShare | None = None
         self.heard_s = 0.0
         self.said_s = 0.0
         self.synced_s = float("-inf")
@@ -206,12 +215,13 @@ class StageSession:
         )
 
     def on_outcome(self, work: Work, outcome: Outcome, *, busy_us: int) -> bool:
-        """Apply a step's result; whether there is something new to say.
+        """Apply a step's result; whether there is something new to say. ``last_share`` tells what it was.
 
         Messages may have changed the log while the step ran: what a later stage said in the meantime wins, and a
         result whose prefix is gone is dropped.
         """
         self._in_flight = False
+        self.last_share = None
         fed = work.start + len(work.tokens)
         if outcome.held < fed:  # the cache was given away: nothing was computed
             self._num_cached = min(self._num_cached, outcome.held)
@@ -223,6 +233,14 @@ class StageSession:
         merged = self.claims.merge(self.rank, base=work.base, digest=work.digest, tokens=said)
         self._trust_cache_up_to(self.claims.take_low_water())
         self._count_step(work, len(said), accepted, contradicted=contradicted, busy_us=busy_us)
+        self.last_share = StepShare(
+            session=self.session,
+            base=work.base,
+            fed=len(work.tokens),
+            candidates=work.num_candidates,
+            accepted=accepted,
+            said=len(said),
+        )
         if work.room > 0 and not said:
             self._no_guess_at = (work.base, work.digest)
         if merged is not Merge.APPLIED or not said:

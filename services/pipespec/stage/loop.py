@@ -79,7 +79,7 @@ class StageLoop:
         return batch
 
     def _step(self, batch: list[Work]) -> None:
-        started_s = self._clock()
+        began_us, started_s = time.time_ns() // 1000, self._clock()
         outcomes = self._engine.step(batch, meanwhile=self._publish)
         ended_s = self._clock()
         busy_us = int((ended_s - started_s) * 1e6 / len(batch))
@@ -87,6 +87,7 @@ class StageLoop:
         for work, outcome in zip(batch, outcomes, strict=True):
             self._is_stuck &= outcome.held < work.start + len(work.tokens)
             self.core.on_outcome(ended_s, work, outcome, busy_us=busy_us)
+        self.core.on_step(ended_s, began_us=began_us, took_us=int((ended_s - started_s) * 1e6))
 
     def _carry_out_orders(self) -> None:
         orders, self.core.orders = self.core.orders, []
