@@ -55,7 +55,7 @@ class StageThread:
     """One stage replica on a thread of its own."""
 
     def __init__(self, pipeline: Pipeline, rank: int) -> None:
-        loaded = load_engine(pipeline.stages[rank])
+        loaded = load_engine(pipeline.stages[rank], later=pipeline.stages[rank + 1 :])
         self.tokenizer = loaded.tokenizer
         self.link, self.loop = assemble(pipeline, rank, "r0", loaded)
         self._stop = threading.Event()

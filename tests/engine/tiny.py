@@ -9,20 +9,13 @@ import json
 from pathlib import Path
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from engine.families import family_config
+from pipespec.emulation.vocabulary import CHAT_TEMPLATE, SPECIAL, VOCAB_SIZE, byte_tokenizer
 
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 EOS_ID = SPECIAL.index("<|im_end|>")
-BYTE_VOCAB = len(SPECIAL) + 256
-
-_CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-
+BYTE_VOCAB = VOCAB_SIZE
 
 FAMILIES = ("llama", "qwen2", "gpt2", "mistral", "gemma3")
 """One of each kind of attention: plain, with biases, with learned positions, with a window in all or in every other layer.
@@ -74,22 +67,11 @@ def save_tiny_model(
     described = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": SPECIAL[EOS_ID],
-        "chat_template": _CHAT_TEMPLATE,
+        "chat_template": CHAT_TEMPLATE,
         "model_max_length": 512,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(described), encoding="utf-8")
     return folder
-
-
-def byte_tokenizer() -> Tokenizer:
-    """One token per byte after the special ones: ``BYTE_VOCAB`` ids, any text round-trips."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate((*SPECIAL, *alphabet))}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
-    return tokenizer
 
 
 def _perturb(model: PreTrainedModel, *, noise: float, seed: int) -> None:

@@ -5,12 +5,17 @@ The engine comes with its identity: what heartbeats say about it, so that only e
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipespec.emulation.chain import curve_of, emulation_of, language_of
+from pipespec.emulation.vocabulary import VOCAB_SIZE, byte_tokenizer
+from pipespec.engine.emulated import Device, EmulatedEngine, EmulatedLimits
 from pipespec.engine.suffix import SuffixEngine
 from pipespec.models.fetch import resolve
-from pipespec.models.identity import tokenizer_digest, weights_digest
+from pipespec.models.identity import IDENTITY_LEN, tokenizer_digest, vocabulary_digest, weights_digest
 from pipespec.ops.errors import ModelError
 from pipespec.ops.pipeline import StageKind, StageSettings
 from pipespec.protocol.work import Engine
@@ -28,7 +33,8 @@ class LoadedEngine:
     Attributes:
         engine: ready to step.
         model: what it runs, for people.
-        weights: 16-byte digest of weights, config and dtype; empty for a draft without a model.
+        weights: 16-byte digest of weights, config and dtype, or of an emulated stage's language; empty for a draft
+            without a model.
         tokenizer: 16-byte digest of the vocabulary; empty where any will do.
     """
 
@@ -39,12 +45,17 @@ class LoadedEngine:
 
 
 def load_engine(
-    settings: StageSettings, *, context_limit: int | None = None, ranks: RankGroup | None = None
+    settings: StageSettings,
+    *,
+    later: Sequence[StageSettings] = (),
+    context_limit: int | None = None,
+    ranks: RankGroup | None = None,
 ) -> LoadedEngine:
     """Load what a stage runs.
 
     Args:
         settings: of the stage; its model must be on this machine already (``models.fetch.fetch``).
+        later: the stages after it; what an emulated stage says depends on what they say.
         context_limit: bounds the tokens of a session further than the model does.
         ranks: over which the model is split; each of them calls this.
 
@@ -54,12 +65,37 @@ def load_engine(
     if settings.kind is StageKind.SUFFIX:
         engine = SuffixEngine(min_match=settings.min_match, context_len=context_limit)
         return LoadedEngine(engine, model="suffix", weights=b"", tokenizer=b"")
+    if settings.kind is StageKind.EMULATED:
+        return _emulated(settings, later, context_limit=context_limit)
     try:
         return _load_transformers(settings, context_limit=context_limit, ranks=ranks)
     except ModuleNotFoundError as error:
         raise ModelError(
             f"running {settings.model!r} needs {error.name}: pip install 'pipespec[stage]'"
         ) from error
+
+
+def _emulated(
+    settings: StageSettings, later: Sequence[StageSettings], *, context_limit: int | None
+) -> LoadedEngine:
+    emulation, language = emulation_of(settings), language_of((settings, *later))
+    context_len = (
+        emulation.context_len if context_limit is None else min(emulation.context_len, context_limit)
+    )
+    limits = EmulatedLimits(
+        max_batch=settings.max_batch,
+        max_chunk=min(settings.prefill_chunk, settings.step_tokens),
+        max_step_tokens=settings.step_tokens,
+        vocab_size=VOCAB_SIZE,
+        context_len=context_len,
+    )
+    device = Device(curve_of(settings), jitter=emulation.jitter, seed=language.seed)
+    return LoadedEngine(
+        engine=EmulatedEngine(language, device=device, limits=limits),
+        model="emulated",
+        weights=hashlib.blake2b(f"pipespec {language}".encode(), digest_size=IDENTITY_LEN).digest(),
+        tokenizer=vocabulary_digest(byte_tokenizer()),
+    )
 
 
 def _load_transformers(

@@ -15,18 +15,19 @@ from typing import Protocol
 import structlog
 
 from pipespec.bus.link import BusLink
+from pipespec.emulation.vocabulary import CHAT_TEMPLATE, byte_tokenizer
 from pipespec.gateway.grpc import serve_grpc
 from pipespec.gateway.metrics import GatewayMetrics
 from pipespec.gateway.openai import create_app, serve_http
 from pipespec.gateway.sessions import PipelineBackend
-from pipespec.gateway.text import TextModel
+from pipespec.gateway.text import ChatTemplate, TextModel
 from pipespec.gateway.zmq import serve_zmq
 from pipespec.models.fetch import resolve
-from pipespec.models.identity import tokenizer_digest
+from pipespec.models.identity import tokenizer_digest, vocabulary_digest
 from pipespec.ops.health import HealthServer
 from pipespec.ops.lifecycle import Shutdown
 from pipespec.ops.logs import configure_logging
-from pipespec.ops.pipeline import Pipeline
+from pipespec.ops.pipeline import Pipeline, StageKind, StageSettings
 from pipespec.protocol.fleet import Fleet
 from pipespec.protocol.gateway_replica import GatewayReplica
 from pipespec.protocol.ids import FLEET, gateway_inbox
@@ -53,10 +54,9 @@ def run(pipeline: Pipeline, replica: str) -> None:
 
 
 async def _serve(pipeline: Pipeline, replica: str, shutdown: Shutdown) -> None:
-    folder = resolve(pipeline.target.model or "", pipeline.target.revision)
-    text = TextModel.load(folder)
+    text, tokenizer = _text(pipeline.target)
     timers = Timers.of(pipeline.timers)
-    fleet = Fleet(num_stages=len(pipeline.stages), tokenizer=tokenizer_digest(folder), timers=timers)
+    fleet = Fleet(num_stages=len(pipeline.stages), tokenizer=tokenizer, timers=timers)
     backend = PipelineBackend(
         GatewayReplica(fleet, timers),
         max_sessions=pipeline.gateway.max_sessions,
@@ -82,6 +82,16 @@ async def _serve(pipeline: Pipeline, replica: str, shutdown: Shutdown) -> None:
                     await _first(work, backend.failed(), *(edge.failed() for edge in edges))
         finally:
             link.close()  # publishes what is queued first: stages hear that their sessions are closed
+
+
+def _text(target: StageSettings) -> tuple[TextModel, bytes]:
+    """The target's text side, and the digest of its vocabulary."""
+    if target.kind is StageKind.EMULATED:
+        tokenizer = byte_tokenizer()
+        template = ChatTemplate(CHAT_TEMPLATE, special_tokens={})
+        return TextModel(tokenizer, template=template), vocabulary_digest(tokenizer)
+    folder = resolve(target.model or "", target.revision)
+    return TextModel.load(folder), tokenizer_digest(folder)
 
 
 class Edge(Protocol):

@@ -62,9 +62,15 @@ def tokenizer_digest(folder: Path) -> bytes:
     """
     path = folder / "tokenizer.json"
     try:
-        vocabulary = Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises plain Exception
         raise ModelError(f"cannot read {path}: {error}") from error
+    return vocabulary_digest(tokenizer)
+
+
+def vocabulary_digest(tokenizer: Tokenizer) -> bytes:
+    """``tokenizer_digest`` of a tokenizer that is loaded already."""
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     digest = hashlib.blake2b(b"pipespec tokenizer 1\0", digest_size=IDENTITY_LEN)
     for token_id, token in sorted((token_id, token) for token, token_id in vocabulary.items()):
         digest.update(struct.pack("<I", token_id))

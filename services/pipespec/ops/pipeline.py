@@ -33,6 +33,31 @@ class StageKind(StrEnum):
     """A Hugging Face causal language model."""
     SUFFIX = "suffix"
     """A draft without a model: continues the longest earlier match of the session's own text."""
+    EMULATED = "emulated"
+    """Neither model nor text: takes the time and has the agreement that ``emulation`` says."""
+
+
+class EmulationSettings(_Settings):
+    """What a stage of kind ``emulated`` is like. What it says is a hash of what was said before."""
+
+    latency_ms: Annotated[
+        dict[
+            Annotated[int, Field(ge=1, le=1_000_000)],
+            Annotated[float, Field(ge=0, le=3_600_000, allow_inf_nan=False)],
+        ],
+        Field(min_length=1),
+    ]
+    """Time of a step by the tokens in it, of all sessions together; straight between these points and after the last."""
+    session_ms: float = Field(default=0.0, ge=0, le=60_000, allow_inf_nan=False)
+    """Added for every session of a step but the first."""
+    agreement: float | None = Field(default=None, ge=0, le=1)
+    """Probability that it says what the next stage says; every stage needs it but the target, which has none."""
+    jitter: float = Field(default=0.0, ge=0, le=1)
+    """Standard deviation of a step's time, as a fraction of it."""
+    seed: int | None = Field(default=None, ge=0, lt=2**64)
+    """Of the target only: another one makes the chain say something else; 0 by default."""
+    context_len: int = Field(default=131_072, ge=2, le=100_000_000)
+    """Tokens that a session may hold."""
 
 
 class StageSettings(_Settings):
@@ -41,7 +66,7 @@ class StageSettings(_Settings):
     kind: StageKind = StageKind.TRANSFORMERS
     """What it runs."""
     model: str | None = None
-    """Hub id, local folder, local ``.gguf`` file or ``embedded:smollm2-135m-instruct``; none for ``suffix``."""
+    """Hub id, local folder, local ``.gguf`` file or ``embedded:smollm2-135m-instruct``; for ``transformers`` only."""
     revision: str | None = None
     """Commit or tag of a hub model; pin it where the output must never change."""
     device: str = "auto"
@@ -56,6 +81,8 @@ class StageSettings(_Settings):
     """Tokens that this stage may be ahead of the next one; unused by the target."""
     min_match: int = Field(default=3, ge=1, le=64)
     """``suffix`` only: shortest earlier match that is worth a guess."""
+    emulation: EmulationSettings | None = None
+    """``emulated`` only, and needed there."""
     max_sessions: int = Field(default=64, ge=1, le=100_000)
     """Sessions held at once by one replica; without one that has room, the gateway answers 429."""
     prefill_chunk: int = Field(default=256, ge=1, le=1_000_000)
@@ -73,14 +100,26 @@ class StageSettings(_Settings):
     def _model_where_needed(self) -> Self:
         if self.kind is StageKind.TRANSFORMERS and not self.model:
             raise ValueError("a stage of kind 'transformers' needs 'model' (hub id, folder or .gguf file)")
-        if self.kind is StageKind.SUFFIX and self.model:
-            raise ValueError("a stage of kind 'suffix' has no model; remove 'model'")
+        if self.kind is not StageKind.TRANSFORMERS and self.model:
+            raise ValueError(f"a stage of kind {self.kind.value!r} has no model; remove 'model'")
+        return self
+
+    @model_validator(mode="after")
+    def _emulation_where_needed(self) -> Self:
+        if self.kind is StageKind.EMULATED and self.emulation is None:
+            raise ValueError(
+                "a stage of kind 'emulated' needs 'emulation' with 'latency_ms', such as {1: 20, 8: 25}"
+            )
+        if self.kind is not StageKind.EMULATED and self.emulation is not None:
+            raise ValueError(f"a stage of kind {self.kind.value!r} is not emulated; remove 'emulation'")
         return self
 
     @model_validator(mode="after")
     def _ranks_have_devices(self) -> Self:
-        if self.tensor_parallel > 1 and self.kind is StageKind.SUFFIX:
-            raise ValueError("a stage of kind 'suffix' has no model to split; remove 'tensor_parallel'")
+        if self.tensor_parallel > 1 and self.kind is not StageKind.TRANSFORMERS:
+            raise ValueError(
+                f"a stage of kind {self.kind.value!r} has no model to split; remove 'tensor_parallel'"
+            )
         if self.tensor_parallel > 1 and ":" in self.device:
             raise ValueError(
                 f"'tensor_parallel' {self.tensor_parallel} takes that many GPUs, from the first on, not {self.device!r}; "
@@ -185,6 +224,19 @@ class Pipeline(_Settings):
                 raise ValueError(f"stages[{rank}] is 'suffix', which can only be first: it checks nothing")
         return self
 
+    @model_validator(mode="after")
+    def _emulated_stages_understand_each_other(self) -> Self:
+        kinds = {stage.kind for stage in self.stages}
+        if StageKind.EMULATED in kinds and len(kinds) > 1:
+            raise ValueError(
+                f"the stages are {', '.join(repr(stage.kind.value) for stage in self.stages)}: emulated words mean "
+                "nothing to other kinds; make all stages 'emulated' or none"
+            )
+        for rank, stage in enumerate(self.stages):
+            if stage.emulation is not None:
+                _check_emulation(f"stages[{rank}].emulation", stage.emulation, stage is self.target)
+        return self
+
     @property
     def target(self) -> StageSettings:
         """The last stage, whose output is the chain's."""
@@ -195,6 +247,21 @@ class Pipeline(_Settings):
         """What clients call the model."""
         reference = self.target.model or self.name
         return self.gateway.model_name or reference.rstrip("/").split("/")[-1].split(":")[-1]
+
+
+def _check_emulation(path: str, emulation: EmulationSettings, is_target: bool) -> None:
+    if is_target and emulation.agreement is not None:
+        raise ValueError(
+            f"{path}.agreement is {emulation.agreement}: the target has no next stage; remove it"
+        )
+    if not is_target and emulation.agreement is None:
+        raise ValueError(
+            f"{path}.agreement is required: how often this stage says what the next one says, 0 to 1"
+        )
+    if not is_target and emulation.seed is not None:
+        raise ValueError(
+            f"{path}.seed is {emulation.seed}: the target's decides for all stages; set it there"
+        )
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -262,6 +329,8 @@ def _explain(problem: Any) -> str:
 
 
 def _allowed(loc: tuple[int | str, ...]) -> list[str]:
+    if "emulation" in loc[:-1]:
+        return sorted(EmulationSettings.model_fields)
     models: dict[str, type[BaseModel]] = {
         "stages": StageSettings,
         "brokers": BrokerSettings,

@@ -67,7 +67,7 @@ def run(
     with health:
         log.info("stage.loading", model=settings.model, metrics=health.url)
         # a signal ends the process at once: there is nothing to leave
-        with _engine(settings, seat, command) as loaded:
+        with _engine(settings, pipeline.stages[rank + 1 :], seat, command) as loaded:
             link, loop = assemble(pipeline, rank, replica, loaded)
             health.register(StageMetrics(loop, link))
             with Shutdown.on_signals() as shutdown:
@@ -75,10 +75,12 @@ def run(
 
 
 @contextmanager
-def _engine(settings: StageSettings, seat: Seat | None, command: Sequence[str]) -> Iterator[LoadedEngine]:
+def _engine(
+    settings: StageSettings, later: Sequence[StageSettings], seat: Seat | None, command: Sequence[str]
+) -> Iterator[LoadedEngine]:
     """What the stage runs, on as many processes as it is split over."""
     if settings.tensor_parallel == 1:
-        yield load_engine(settings)
+        yield load_engine(settings, later=later)
         return
     with ExitStack() as stack:
         listener = None
