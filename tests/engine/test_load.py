@@ -13,10 +13,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, MambaConfig
 
 from engine.schedule import Script, run_interleaved
 from engine.tiny import BYTE_VOCAB, byte_tokenizer, save_tiny_model
+from pipespec.emulation.chain import language_of
+from pipespec.emulation.vocabulary import VOCAB_SIZE
+from pipespec.emulation.words import extend
 from pipespec.engine.load import load_engine
 from pipespec.engine.paged import PagedEngine
 from pipespec.ops.errors import ModelError
-from pipespec.ops.pipeline import StageKind, StageSettings
+from pipespec.ops.pipeline import Pipeline, StageKind, StageSettings
 from pipespec.protocol.sampling import Sampling
 
 
@@ -69,6 +72,43 @@ def test_the_suffix_kind_needs_neither_model_nor_torch():
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+EMULATED = {"kind": "emulated", "emulation": {"latency_ms": {1: 0}, "seed": 3}}
+
+
+def test_the_emulated_kind_needs_neither_model_nor_torch():
+    program = (
+        "import sys; from pipespec.engine.load import load_engine; from pipespec.ops.pipeline import StageSettings;"
+        f"loaded = load_engine(StageSettings.model_validate({EMULATED!r}), context_limit=500);"
+        "assert not loaded.engine.is_model_free and loaded.engine.context_len == 500;"
+        "assert (loaded.model, len(loaded.weights), len(loaded.tokenizer)) == ('emulated', 16, 16);"
+        "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_an_emulated_draft_speaks_the_language_of_the_stages_after_it():
+    draft = {"kind": "emulated", "emulation": {"latency_ms": {1: 0}, "agreement": 0.5}}
+    stages = Pipeline.model_validate({"stages": [draft, EMULATED]}).stages
+    language = language_of(stages)
+    reference = []
+    state = language.state_of([70])
+    for _ in range(40):
+        reference.append(language.pick(state, 0))
+        state = extend(state, reference[-1])
+    script = Script(prompt=[70], reference=reference, vocab_size=VOCAB_SIZE, seed=0)
+    engine = load_engine(stages[0], later=stages[1:]).engine
+    run_interleaved(engine, [script], sampling=Sampling(), seed=0)
+    assert script.picked[:40] == reference
+
+
+def test_the_language_is_an_emulated_stages_identity_and_its_latency_is_not():
+    def weights(**changes):
+        emulation = {**EMULATED["emulation"], **changes}
+        return load_engine(StageSettings.model_validate({**EMULATED, "emulation": emulation})).weights
+
+    assert weights() == weights(latency_ms={1: 5}, jitter=0.1) != weights(seed=4)
 
 
 def test_pickled_weights_are_refused(tmp_path):

@@ -6,11 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pipespec.ops.errors import SettingsError
 from pipespec.ops.pipeline import load_pipeline, parse_pipeline
 
 TARGET = {"model": "owner/model"}
+EMULATION = {"latency_ms": {1: 20.0}}
+EMULATED = {"kind": "emulated", "emulation": EMULATION}
+DRAFT = {"kind": "emulated", "emulation": {**EMULATION, "agreement": 0.5}}
+
+
+def emulated(**changes: Any) -> dict[str, Any]:
+    """An emulated target with some settings changed."""
+    return {"stages": [{"kind": "emulated", "emulation": {**EMULATION, **changes}}]}
 
 
 @pytest.mark.parametrize(
@@ -40,6 +49,24 @@ TARGET = {"model": "owner/model"}
             ["timers", "'dead_ms' is 150", "heartbeats of 100 ms"],
         ),
         (["stages"], ["expected a mapping", "list"]),
+        ({"stages": [{"kind": "emulated"}]}, ["stages.0", "needs 'emulation' with 'latency_ms'"]),
+        ({"stages": [{**EMULATED, "model": "a/b"}]}, ["'emulated' has no model"]),
+        ({"stages": [{**EMULATED, "tensor_parallel": 2}]}, ["'emulated' has no model to split"]),
+        ({"stages": [{**TARGET, "emulation": EMULATION}]}, ["'transformers' is not emulated"]),
+        (emulated(latency_ms={}), ["latency_ms = {}", "at least 1 item"]),
+        (emulated(latency_ms={0: 5}), ["latency_ms.0", "greater than or equal to 1"]),
+        (emulated(latency_ms={1: -5}), ["latency_ms.1 = -5", "greater than or equal to 0"]),
+        (emulated(latency_ms={1: float("inf")}), ["latency_ms.1 = inf", "finite"]),
+        (emulated(latency=5), ["emulation.latency: unknown key", "agreement, context_len", "session_ms"]),
+        (emulated(jitter=2), ["emulation.jitter = 2", "less than or equal to 1"]),
+        (emulated(agreement=0.5), ["stages[0].emulation.agreement is 0.5", "no next stage"]),
+        ({"stages": [EMULATED, EMULATED]}, ["stages[0].emulation.agreement is required"]),
+        (
+            {"stages": [{"kind": "emulated", "emulation": {**DRAFT["emulation"], "seed": 3}}, EMULATED]},
+            ["stages[0].emulation.seed is 3", "the target's decides"],
+        ),
+        ({"stages": [DRAFT, TARGET]}, ["'emulated', 'transformers'", "make all stages 'emulated' or none"]),
+        ({"stages": [{"kind": "suffix"}, EMULATED]}, ["'suffix', 'emulated'", "or none"]),
     ],
 )
 def test_a_bad_setting_is_named_with_its_value_and_what_is_allowed(document: Any, said: list[str]) -> None:
@@ -86,3 +113,10 @@ def test_settings_cannot_be_changed_after_the_start() -> None:
     pipeline = parse_pipeline({"stages": [TARGET]}, source="chain.yaml")
     with pytest.raises(ValueError, match="frozen"):
         pipeline.name = "other"  # type: ignore[misc]  # this is the point
+
+
+def test_an_emulated_chain_survives_being_written_and_read_again(tmp_path: Path) -> None:
+    """Services read what ``pipespec up`` has written; JSON makes the points' token counts strings."""
+    pipeline = parse_pipeline({"stages": [DRAFT, EMULATED]}, source="chain.yaml")
+    (tmp_path / "written.yaml").write_text(yaml.safe_dump(pipeline.model_dump(mode="json")))
+    assert load_pipeline(tmp_path / "written.yaml") == pipeline
