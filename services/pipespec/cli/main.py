@@ -15,6 +15,7 @@ from types import FrameType
 import click
 
 from pipespec import __version__
+from pipespec.cli.bench import bench
 from pipespec.cli.chat import chat
 from pipespec.cli.demo import demo
 from pipespec.cli.down import down
@@ -45,7 +46,7 @@ def cli(*, debug: bool) -> None:
     del debug  # read by `run`, which has to know it when the parsing itself fails
 
 
-for _command in (up, down, generate, chat, demo, models, trace, serve, supervise):
+for _command in (up, down, generate, chat, demo, models, trace, bench, serve, supervise):
     cli.add_command(_command)
 
 

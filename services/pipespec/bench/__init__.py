@@ -1,0 +1,1 @@
+"""Benchmarks of whole pipelines, run through the real services."""

@@ -1,0 +1,60 @@
+"""What the processes of a pipeline spend: CPU time by role, and messages of the bus."""
+
+from __future__ import annotations
+
+import urllib.request
+from dataclasses import dataclass
+
+import psutil
+
+from pipespec.ops.pipeline import Pipeline
+
+_ROLES = ("broker", "gateway", "stage")
+_TIMEOUT_S = 5.0
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Since the processes began.
+
+    Attributes:
+        cpu_s: CPU seconds by role; ``client`` is this process.
+        forwarded: messages that the brokers took in.
+    """
+
+    cpu_s: dict[str, float]
+    forwarded: int
+
+    def since(self, earlier: Usage) -> Usage:
+        """The difference."""
+        spent = {role: total - earlier.cpu_s.get(role, 0.0) for role, total in self.cpu_s.items()}
+        return Usage(spent, self.forwarded - earlier.forwarded)
+
+
+def read_usage(pipeline: Pipeline) -> Usage:
+    """Usage of a pipeline whose processes are this one's children."""
+    me = psutil.Process()
+    cpu_s = {**dict.fromkeys(_ROLES, 0.0), "client": _cpu_s(me)}
+    for child in me.children(recursive=True):
+        try:
+            role = next((role for role in _ROLES if role in child.cmdline()), None)
+            if role is not None:
+                cpu_s[role] += _cpu_s(child)
+        except psutil.NoSuchProcess:
+            continue
+    return Usage(cpu_s, forwarded=sum(_forwarded(broker.metrics_port) for broker in pipeline.brokers))
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _forwarded(port: int) -> int:
+    with _direct.open(f"http://127.0.0.1:{port}/metrics", timeout=_TIMEOUT_S) as response:
+        lines = response.read().decode().splitlines()
+    values = [
+        line.rsplit(" ", 1)[1] for line in lines if line.startswith("pipespec_broker_received_messages_total")
+    ]
+    return int(sum(float(value) for value in values))

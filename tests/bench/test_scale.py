@@ -1,0 +1,24 @@
+"""The sweep against real services: the oracle decides, and costs are told by role."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipespec.bench.load import Arrivals, LoadResult
+from pipespec.bench.scale import Cell, _check, emulated_chain, run_scale
+from pipespec.cli.local.temporary import temporary_pipeline
+from pipespec.ops.errors import InvariantBroken
+
+
+def test_a_cell_is_measured_through_the_real_services() -> None:
+    (row,) = run_scale([Cell(replicas=2, sessions=4, tokens=12)], temporary_pipeline)
+    assert row.tokens_per_s > 0
+    assert row.messages_per_s > 0
+    assert all(row.cpu_us_per_token[role] >= 0 for role in ("gateway", "broker", "stage", "client"))
+    assert row.cores_busy > 0
+
+
+def test_tokens_that_are_not_the_targets_own_end_the_benchmark() -> None:
+    wrong = LoadResult((Arrivals((1, 2, 3), (0.1, 0.2, 0.3)),), total_s=0.3)
+    with pytest.raises(InvariantBroken):
+        _check(emulated_chain(replicas=1, max_sessions=1), [[5, 6]], wrong)
