@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import httpx
-import psutil
 import pytest
 import torch
-import yaml
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from openai import AsyncOpenAI, OpenAI
 from transformers import AutoModelForCausalLM
 
+from e2e.detached import Detached, detached
 from engine.tiny import save_tiny_model
 from pipespec.client import AsyncClient, Client
 from pipespec.gateway.text import ChatMessage, TextModel
-from pipespec.ops.pipeline import Pipeline, load_pipeline
 from pipespec.v1 import pipespec_pb2, pipespec_pb2_grpc
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -43,39 +37,10 @@ PROMPTS = [
 
 
 @dataclass(frozen=True)
-class Running:
+class Running(Detached):
     """A detached pipeline of tiny models."""
 
-    pipeline: Pipeline
-    env: dict[str, str]
-    folder: Path
     target: Path
-
-    @property
-    def http(self) -> str:
-        """Base URL of the OpenAI API."""
-        return f"http://127.0.0.1:{self.pipeline.gateway.http_port}/v1"
-
-    def url(self, scheme: str) -> str:
-        """Address for the client library."""
-        port = {"grpc": self.pipeline.gateway.grpc_port, "zmq": self.pipeline.gateway.zmq_port}[scheme]
-        return f"{scheme}://127.0.0.1:{port}"
-
-    @property
-    def stage_ports(self) -> list[int]:
-        """Metrics ports of all stage replicas."""
-        state = json.loads((self.folder / "state.json").read_text())
-        return [port for ports in state["stage_ports"] for port in ports]
-
-    def processes(self) -> list[psutil.Process]:
-        """Every process that serves this pipeline."""
-        everyone = psutil.process_iter(["cmdline"])
-        return [p for p in everyone if str(self.folder) in " ".join(p.info["cmdline"] or [])]
-
-    def stage(self, rank: int) -> psutil.Process:
-        """The process of a stage's only replica."""
-        (process,) = [p for p in self.processes() if f"--rank {rank} " in " ".join(p.info["cmdline"])]
-        return process
 
     def expected(self, prompt: str, max_tokens: int) -> list[int]:
         """The target's own greedy decoding, by transformers."""
@@ -97,18 +62,6 @@ class Running:
         return "".join([*(detokenizer.step(token) for token in ids), detokenizer.flush()])  # type: ignore[arg-type]
 
 
-def cli(*arguments: str, env: dict[str, str], timeout_s: float = 200) -> subprocess.CompletedProcess[str]:
-    """Run a pipespec command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "pipespec.cli", *arguments],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """draft -> middle -> target, two brokers, free ports."""
@@ -123,19 +76,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         "brokers": [zero, zero],
         "gateway": {"http_port": 0, "grpc_port": 0, "zmq_port": 0, "model_name": "tiny"},
     }
-    file = root / "pipeline.yaml"
-    file.write_text(yaml.safe_dump(document))
-    env = {**os.environ, "PIPESPEC_CACHE": str(root / "cache")}
-    started = cli("up", str(file), "--detach", env=env)
-    assert started.returncode == 0, started.stderr
-    (resolved,) = (root / "cache").rglob("pipeline.yaml")
-    up = Running(load_pipeline(resolved), env, resolved.parent, target)
-    try:
-        yield up
-    finally:
-        stopped = cli("down", "tiny", env=env)
-        assert stopped.returncode == 0, stopped.stderr
-        assert up.processes() == []
+    with detached(document, root) as up:
+        yield Running(up.pipeline, up.folder, target)
 
 
 def test_the_unmodified_openai_client_completes_and_streams(running: Running) -> None:

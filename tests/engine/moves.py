@@ -109,12 +109,14 @@ class _Talk:
         self.prompt = prompt
         self.log = list(prompt)
         self.num_held = 0
+        self._undone: list[int] = []
         self._chunk = chunk
 
     def reopen(self, engine: PagedEngine, *, with_log: bool) -> None:
-        """Start afresh, from the first prompt or, as after a change of replicas, from all that was said."""
+        """Start afresh, from the prompt or, as after a change of replicas, from what was said, or undone since."""
         if with_log:
-            self.prompt = self.log[: CONTEXT // 2 + 8]
+            self.prompt = (self._undone or self.log)[: CONTEXT - 12]
+            self._undone = []
         self.log = list(self.prompt)
         self.num_held = 0
         engine.open(
@@ -123,6 +125,7 @@ class _Talk:
 
     def cut(self, move: Move) -> Work:
         if move.kind is Kind.UNDO or len(self.log) == CONTEXT:
+            self._undone = list(self.log)
             del self.log[max(len(self.prompt), len(self.log) - move.size - 1) :]
         self.num_held = min(self.num_held, len(self.log))
         start = min(self.num_held, len(self.log) - 1)

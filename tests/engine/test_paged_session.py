@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pipespec.engine.blocks import BlockPool
 from pipespec.engine.paged_session import ROOT, OutOfBlocks, PagedSession
@@ -17,6 +17,8 @@ from pipespec.protocol.sampling import Sampling
 from pipespec.protocol.tokenlog import mix
 
 NUM_BLOCKS = 8
+MAX_SESSIONS = 3
+SESSIONS = st.integers(0, MAX_SESSIONS - 1)
 TOKENS = st.integers(0, 1).map(TokenId)
 Text = tuple[TokenId, ...]
 
@@ -39,6 +41,7 @@ class PagedSessions(RuleBasedStateMachine):
         self.sessions: list[PagedSession] = []
         self.num_opened = 0
 
+    @precondition(lambda self: len(self.sessions) < MAX_SESSIONS)
     @rule(prompt=st.lists(TOKENS, min_size=1, max_size=12))
     def open(self, prompt: list[TokenId]) -> None:
         self.num_opened += 1
@@ -49,11 +52,10 @@ class PagedSessions(RuleBasedStateMachine):
         assert len(session.tokens) < len(prompt)
         self.sessions.append(session)
 
-    @rule(which=st.integers(0, 9), fed=st.lists(TOKENS, min_size=1, max_size=6), unchecked=st.integers(0, 3))
+    @precondition(lambda self: self.sessions)
+    @rule(which=SESSIONS, fed=st.lists(TOKENS, min_size=1, max_size=8), unchecked=st.integers(0, 3))
     def feed(self, which: int, fed: list[TokenId], unchecked: int) -> None:
         """The prompt first, as far as it goes; what does not fit waits, with whatever it got."""
-        if not self.sessions:
-            return
         session = self.sessions[which % len(self.sessions)]
         held = len(session.tokens)
         prompt = session.prompt[held : held + len(fed)]
@@ -83,17 +85,16 @@ class PagedSessions(RuleBasedStateMachine):
             if (source, offset) in self.slots:
                 self.slots[target, offset] = self.slots[source, offset]
 
-    @rule(which=st.integers(0, 9), length=st.integers(0, 12))
+    @precondition(lambda self: self.sessions)
+    @rule(which=SESSIONS, length=st.integers(0, 12))
     def truncate(self, which: int, length: int) -> None:
-        if self.sessions:
-            session = self.sessions[which % len(self.sessions)]
-            session.truncate(min(length, len(session.tokens)))
+        session = self.sessions[which % len(self.sessions)]
+        session.truncate(length % (len(session.tokens) + 1))
 
-    @rule(which=st.integers(0, 9), begins_again=st.booleans())
+    @precondition(lambda self: self.sessions)
+    @rule(which=SESSIONS, begins_again=st.booleans())
     def release(self, which: int, begins_again: bool) -> None:
         """Closed, or preempted: then it looks for its prompt in the pool when its turn comes."""
-        if not self.sessions:
-            return
         session = self.sessions.pop(which % len(self.sessions))
         session.release(self.pool)
         assert (session.table, session.tokens) == ([], [])
@@ -149,7 +150,7 @@ class PagedSessions(RuleBasedStateMachine):
 
 TestPagedSessions = PagedSessions.TestCase
 TestPagedSessions.settings = settings(
-    max_examples=80, stateful_step_count=40, derandomize=True, deadline=None, database=None
+    max_examples=100, stateful_step_count=50, derandomize=True, deadline=None, database=None
 )
 
 
