@@ -86,7 +86,7 @@ SCHEDULES = st.integers(2, 4).flatmap(
         num_spare=st.integers(0, 12),
         chunk=st.integers(2, 16),
         rounds=st.lists(
-            st.lists(_MOVES, min_size=num_sessions, max_size=num_sessions), min_size=8, max_size=20
+            st.lists(_MOVES, min_size=num_sessions, max_size=num_sessions), min_size=16, max_size=24
         ),
     )
 )
