@@ -232,9 +232,10 @@ class Pipeline(_Settings):
                 f"the stages are {', '.join(repr(stage.kind.value) for stage in self.stages)}: emulated words mean "
                 "nothing to other kinds; make all stages 'emulated' or none"
             )
-        for rank, stage in enumerate(self.stages):
+        for rank, stage in enumerate(self.stages, start=1):
             if stage.emulation is not None:
-                _check_emulation(f"stages[{rank}].emulation", stage.emulation, stage is self.target)
+                is_target = rank == len(self.stages)
+                _check_emulation(f"stages[{rank - 1}].emulation", stage.emulation, is_target=is_target)
         return self
 
     @property
@@ -249,7 +250,7 @@ class Pipeline(_Settings):
         return self.gateway.model_name or reference.rstrip("/").split("/")[-1].split(":")[-1]
 
 
-def _check_emulation(path: str, emulation: EmulationSettings, is_target: bool) -> None:
+def _check_emulation(path: str, emulation: EmulationSettings, *, is_target: bool) -> None:
     if is_target and emulation.agreement is not None:
         raise ValueError(
             f"{path}.agreement is {emulation.agreement}: the target has no next stage; remove it"
