@@ -90,8 +90,11 @@ def _probed(load: Callable[[], PreTrainedModel]) -> tuple[ModelRunner, int]:
     try:
         probe.check(runner, ordinary)
     except ModelError as error:  # it looks into its linear layers
-        log.warning("engine.not_packed", reason=str(error), advice="it runs, slower on CPU than it might")
-        runner = ModelRunner(load(), num_slots=probe.NUM_SLOTS)
-        probe.check(runner, ordinary)
-        return runner, 1
-    return runner, MIN_ROWS
+        reason = str(error)
+    else:
+        return runner, MIN_ROWS
+    log.warning("engine.not_packed", reason=reason, advice="it runs, slower on CPU than it might")
+    del model, runner  # never two of them at once
+    runner = ModelRunner(load(), num_slots=probe.NUM_SLOTS)
+    probe.check(runner, ordinary)
+    return runner, 1
