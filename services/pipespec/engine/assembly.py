@@ -56,8 +56,16 @@ def assemble_engine(
     )
     num_blocks = agree(pool_size.num_blocks(demand, device=device, cache_gib=settings.cache_gib))
     runner.resize((num_blocks + 1) * BLOCK_SIZE)
+    capacity = num_blocks * BLOCK_SIZE
+    if capacity < context_len:
+        log.warning(
+            "engine.context_bounded",
+            tokens=capacity,
+            model_takes=context_len,
+            advice="the cache holds no more; free memory, or raise the stage's 'cache_gib'",
+        )
     limits = EngineLimits(
-        context_len=min(context_len, num_blocks * BLOCK_SIZE),
+        context_len=min(context_len, capacity),
         max_chunk=min(settings.prefill_chunk, settings.step_tokens),
         max_step_tokens=settings.step_tokens,
         max_batch=settings.max_batch,
