@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import psutil
 import pytest
-import yaml
 
-from e2e.test_processes import PROMPTS, Running, cli
+from e2e.detached import detached
+from e2e.test_processes import PROMPTS, Running
 from engine.tiny import save_tiny_model
 from pipespec.client import Client
-from pipespec.ops.pipeline import load_pipeline
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -31,19 +29,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         ],
         "gateway": {"http_port": 0, "grpc_port": 0, "zmq_port": 0, "model_name": "tiny"},
     }
-    file = root / "pipeline.yaml"
-    file.write_text(yaml.safe_dump(document))
-    env = {**os.environ, "PIPESPEC_CACHE": str(root / "cache"), "CUDA_VISIBLE_DEVICES": ""}
-    started = cli("up", str(file), "--detach", env=env)
-    assert started.returncode == 0, started.stderr
-    (resolved,) = (root / "cache").rglob("pipeline.yaml")
-    up = Running(load_pipeline(resolved), env, resolved.parent, target)
-    try:
-        yield up
-    finally:
-        stopped = cli("down", "split", env=env)
-        assert stopped.returncode == 0, stopped.stderr
-        assert up.processes() == []
+    with detached(document, root) as up:
+        yield Running(up.pipeline, up.folder, target)
 
 
 def target_ranks(running: Running) -> list[psutil.Process]:
