@@ -6,21 +6,17 @@ this machine, the clients too; when their CPU time reaches the number of cores, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any
 
 from pipespec.bench.load import LoadResult, run_load
+from pipespec.bench.paper import Start, check_texts
 from pipespec.bench.usage import Usage, read_usage
-from pipespec.emulation.chain import language_of
-from pipespec.ops.errors import InvariantBroken
 from pipespec.ops.pipeline import Pipeline, parse_pipeline
 
 PROMPT = 16
-Start = Callable[[Pipeline], AbstractContextManager[Pipeline]]
-"""Runs a pipeline and yields it with its ports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +95,7 @@ def _measure(pipeline: Pipeline, cell: Cell, seed: int) -> ScaleRow:
     before = read_usage(pipeline)
     result = run_load(f"grpc://127.0.0.1:{pipeline.gateway.grpc_port}", prompts, max_tokens=cell.tokens)
     usage = read_usage(pipeline).since(before)
-    _check(pipeline, prompts, result)
+    check_texts(pipeline, prompts, result)
     return _row(cell, result, usage)
 
 
@@ -113,11 +109,3 @@ def _row(cell: Cell, result: LoadResult, usage: Usage) -> ScaleRow:
         cpu_us_per_token={role: 1e6 * spent / result.num_tokens for role, spent in usage.cpu_s.items()},
         cores_busy=sum(usage.cpu_s.values()) / result.total_s,
     )
-
-
-def _check(pipeline: Pipeline, prompts: Sequence[Sequence[int]], result: LoadResult) -> None:
-    """Every session's tokens are what the target alone would say: the oracle needs no pipeline."""
-    language = language_of(pipeline.stages)
-    for prompt, session in zip(prompts, result.sessions, strict=True):
-        if list(session.tokens) != language.target_text(prompt, len(session.tokens)):
-            raise InvariantBroken("a session's tokens are not the target's own; please report this")

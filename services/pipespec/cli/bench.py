@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from statistics import mean
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from pipespec.bench.paper import run_paper
+from pipespec.bench.recorded import CHAINS
 from pipespec.bench.scale import Cell, ScaleRow, run_scale
 from pipespec.cli.local.temporary import temporary_pipeline
 
@@ -49,6 +53,33 @@ def scale(*, replicas: str, sessions: str | None, tokens: int, out: Path | None)
     console.print(_table(rows), width=max(console.width, _TABLE_WIDTH))
     if out is not None:
         out.write_text(json.dumps([row.document() for row in rows], indent=1) + "\n", encoding="utf-8")
+
+
+@bench.command()
+@click.option(
+    "--sessions", default=4, show_default=True, type=click.IntRange(1, 16), help="Texts, side by side."
+)
+@click.option("--tokens", default=256, show_default=True, type=click.IntRange(8, 4096), help="Of each text.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures as JSON.")
+def paper(*, sessions: int, tokens: int, out: Path | None) -> None:
+    """The chains of the PipeSpec paper, with its recorded latencies and agreements, beside its figures."""
+    rows = list(run_paper(CHAINS, temporary_pipeline, sessions=sessions, tokens=tokens))
+    table = Table(title="milliseconds per token, HumanEval chains of arXiv 2505.01572", title_justify="left")
+    for name in ("chain", "target alone", "pipeline", "speed-up", "paper", "recorded runs"):
+        table.add_column(name, justify="left" if name == "chain" else "right")
+    for row in rows:
+        table.add_row(
+            row.chain.name,
+            f"{mean(row.alone_ms):.1f}",
+            f"{mean(row.pipeline_ms):.1f} ± {row.error_ms:.1f}",
+            f"{row.speed_up:.2f}x",
+            f"{row.chain.paper:.2f}x" if row.chain.paper else "-",
+            ", ".join(f"{run:.2f}x" for run in row.chain.runs) or "-",
+        )
+    console.print(table, width=max(console.width, _TABLE_WIDTH))
+    if out is not None:
+        document = [asdict(row) | {"speed_up": row.speed_up} for row in rows]
+        out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def _numbers(option: str, text: str) -> list[int]:

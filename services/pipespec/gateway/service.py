@@ -7,6 +7,7 @@ with a reason, lets running streams finish for a while, then closes what is left
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -64,11 +65,12 @@ async def _serve(pipeline: Pipeline, replica: str, shutdown: Shutdown) -> None:
     )
     link = BusLink(pipeline.brokers, inbox=gateway_inbox(replica), topics=[FLEET], on_news=backend.on_news)
     backend.attach(link)
+    listening = threading.Event()
     health = HealthServer(
         host=pipeline.gateway.host,
         port=pipeline.gateway.metrics_port,
         is_alive=lambda: time.monotonic() - backend.turned_s < HUNG_S,
-        is_ready=lambda: backend.is_ready,
+        is_ready=lambda: listening.is_set() and backend.is_ready,
     )
     with health:
         health.register(GatewayMetrics(backend, link))
@@ -77,6 +79,7 @@ async def _serve(pipeline: Pipeline, replica: str, shutdown: Shutdown) -> None:
                 if not await asyncio.to_thread(link.start):
                     log.warning("bus.not_joined_yet", advice="is a broker running? it goes on trying")
                 async with _edges(pipeline, backend, text) as edges:
+                    listening.set()
                     log.info("gateway.ready", metrics=health.url, model=pipeline.model_name)
                     work = _work(pipeline, backend, shutdown)
                     await _first(work, backend.failed(), *(edge.failed() for edge in edges))

@@ -1,0 +1,78 @@
+"""What the authors of PipeSpec recorded and published, for HumanEval: the stages to emulate, the figures to compare with.
+
+Sources: arXiv 2505.01572, table 2; the authors' benchmark results (one prompt per run, A100-40GB, 70B in 4-bit NF4 on two of
+them). Latencies are medians, agreements are per token. Rounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+ONE_B: dict[str, Any] = {"latency_ms": {1: 11.7}}
+"""1B fp16, one token as a free-running draft."""
+EIGHT_B: dict[str, Any] = {"latency_ms": {1: 22.77, 5: 25.75, 8: 26.24}}
+"""8B fp16: one token as a draft; verifying 5 and 8."""
+EIGHT_B_BETWEEN: dict[str, Any] = {"latency_ms": {1: 22.77, 5: 27.8, 8: 28.3}}
+"""The same as the middle of three."""
+SEVENTY_B: dict[str, Any] = {"latency_ms": {1: 120.46, 2: 427.81, 9: 428.2, 35: 439.0}}
+"""70B NF4: one token; 2 to 9; up to 35."""
+
+AGREEMENT_1B_8B = 0.9394
+AGREEMENT_8B_70B = 0.9619
+AGREEMENT_1B_70B = 0.9572
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedChain:
+    """A chain of the paper.
+
+    Attributes:
+        name: its models, small to large.
+        stages: latencies and agreement of each.
+        lookaheads: of the drafts, in our pipeline.
+        paper: published speed-up over the target alone; None where there is none.
+        runs: speed-ups of the recorded runs over the target alone on the same prompt.
+    """
+
+    name: str
+    stages: tuple[dict[str, Any], ...]
+    lookaheads: tuple[int, ...]
+    paper: float | None
+    runs: tuple[float, ...]
+
+    def document(self, *, replicas: int) -> dict[str, Any]:
+        """As a pipeline file, every stage with so many replicas."""
+        stages = [{"kind": "emulated", "replicas": replicas, "emulation": stage} for stage in self.stages]
+        for stage, lookahead in zip(stages, self.lookaheads, strict=False):
+            stage["lookahead"] = lookahead
+        return {"name": "bench-paper", "stages": stages, "gateway": {"model_name": self.name}}
+
+
+CHAINS = (
+    RecordedChain(
+        name="8B-70B",
+        stages=({**EIGHT_B, "agreement": AGREEMENT_8B_70B}, SEVENTY_B),
+        lookaheads=(40,),
+        paper=2.27,
+        runs=(2.563, 2.422),
+    ),
+    RecordedChain(
+        name="1B-70B",
+        stages=({**ONE_B, "agreement": AGREEMENT_1B_70B}, SEVENTY_B),
+        lookaheads=(40,),
+        paper=None,
+        runs=(),
+    ),
+    RecordedChain(
+        name="1B-8B-70B",
+        stages=(
+            {**ONE_B, "agreement": AGREEMENT_1B_8B},
+            {**EIGHT_B_BETWEEN, "agreement": AGREEMENT_8B_70B},
+            SEVENTY_B,
+        ),
+        lookaheads=(8, 40),
+        paper=2.54,
+        runs=(2.44, 2.723),
+    ),
+)
