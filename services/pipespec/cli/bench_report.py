@@ -20,7 +20,7 @@ from pipespec.cli.local.temporary import temporary_pipeline
 _TABLE_WIDTH = 118
 """A table keeps its columns where the output is not a terminal."""
 
-console = Console()
+console = Console(width=max(Console().width, _TABLE_WIDTH))
 
 
 def show_scale(loads: Sequence[tuple[int, int]], *, tokens: int, out: Path | None) -> None:
@@ -42,7 +42,7 @@ def show_paper(*, sessions: int, tokens: int, out: Path | None) -> None:
 
 
 def _show(table: Table, document: list[dict[str, Any]], out: Path | None) -> None:
-    console.print(table, width=max(console.width, _TABLE_WIDTH))
+    console.print(table)
     if out is not None:
         out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 

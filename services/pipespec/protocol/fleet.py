@@ -8,7 +8,7 @@ stuck (DESIGN section 3, rule 4). The first usable target pins the weights; othe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from pipespec.protocol.ids import Rank, Topic, stage_inbox
@@ -17,6 +17,15 @@ from pipespec.protocol.timers import Timers
 
 Member = tuple[Rank, str]
 """A replica by rank and name."""
+
+Placement = Callable[[Mapping[Member, int]], Member]
+"""Chooses one of a stage's replicas that have room; the values are their sessions."""
+
+
+def least_loaded(loads: Mapping[Member, int]) -> Member:
+    """The replica with the fewest sessions, the first by name among equals."""
+    return min(loads, key=lambda member: (loads[member], member))
+
 
 _FORGET_S = 600.0
 """A replica that was not heard of for so long is forgotten; names come and go for ever."""
@@ -39,7 +48,9 @@ class Fleet:
         incompatible: replicas that do not fit this chain, with their last heartbeat.
     """
 
-    def __init__(self, *, num_stages: int, tokenizer: bytes, timers: Timers) -> None:
+    def __init__(
+        self, *, num_stages: int, tokenizer: bytes, timers: Timers, placement: Placement = least_loaded
+    ) -> None:
         self.num_stages = num_stages
         self.tokenizer = tokenizer
         self.weights = b""
@@ -47,6 +58,7 @@ class Fleet:
         self.context_len = 0
         self.incompatible: dict[Member, Heartbeat] = {}
         self._timers = timers
+        self._placement = placement
         self._heard: dict[Member, _Heard] = {}
         self._placed: Counter[Member] = Counter()
         self._forgot_s = 0.0
@@ -125,7 +137,7 @@ class Fleet:
         identity: ChainIdentity | None = None,
         keep: tuple[str, ...] | None = None,
     ) -> tuple[str, ...] | None:
-        """Replica names by rank, the least loaded of each that has room; None while no target is usable or has room.
+        """Replica names by rank, of each stage one that has room, as ``placement`` chooses; None while no target is usable or has room.
 
         Args:
             now: seconds.
@@ -147,13 +159,15 @@ class Fleet:
         return tuple(route) if route[-1] else None
 
     def _pick(self, now: float, rank: Rank, avoid: Collection[Member], identity: ChainIdentity | None) -> str:
-        members = [
-            m
-            for m in self._heard
-            if m[0] == rank and m not in avoid and self._fits(now, m, identity) and self._has_room(m)
-        ]
-        members.sort(key=lambda member: (self._load(member), member))
-        return members[0][1] if members else ""
+        loads = {
+            member: self._load(member)
+            for member in self._heard
+            if member[0] == rank
+            and member not in avoid
+            and self._fits(now, member, identity)
+            and self._has_room(member)
+        }
+        return self._placement(loads)[1] if loads else ""
 
     def _fits(self, now: float, member: Member, identity: ChainIdentity | None) -> bool:
         if not self.is_usable(now, member):

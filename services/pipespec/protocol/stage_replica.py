@@ -7,7 +7,7 @@ One owner, no locks. Source: DESIGN section 3, rules 3 to 5.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipespec.protocol.claims import Merge
@@ -51,6 +51,15 @@ _MAX_WATCHERS = 4
 _MAX_SHARES = 1024
 """Sessions of a step that observers hear of; more would not fit a message."""
 _NO_DIGEST = Digest(bytes(DIGEST_LEN))
+
+Pace = Callable[[StageSession], bool]
+"""Whether a session that generates may take part in the next step; asked before each one."""
+
+
+def free_running(session: StageSession) -> bool:
+    """Nobody waits: the pace of the services."""
+    del session
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +123,15 @@ class FreeCache:
 class StageReplica:
     """All sessions of one replica."""
 
-    def __init__(self, place: Place, limits: StageLimits, timers: Timers, rules: Rules | None = None) -> None:
+    def __init__(
+        self,
+        place: Place,
+        limits: StageLimits,
+        timers: Timers,
+        rules: Rules | None = None,
+        *,
+        pace: Pace = free_running,
+    ) -> None:
         self.place = place
         self.outbox = Outbox()
         self.orders: list[OpenCache | FreeCache] = []
@@ -124,6 +141,7 @@ class StageReplica:
         self._limits = limits
         self._timers = timers
         self._rules = rules or Rules()
+        self._pace = pace
         self._peers = Peers(self._rules, dead_s=timers.dead_s)
         self._tombstones: OrderedDict[SessionId, tuple[Epoch, float]] = OrderedDict()
         self._watchers: dict[Topic, float] = {}
@@ -288,6 +306,8 @@ class StageReplica:
             reserve = 0 if reading or not any(s.is_reading for s in waiting) else max_tokens // _PREFILL_SHARE
             for session in waiting:
                 if session.is_reading is not reading or len(batch) == max_batch or left <= reserve:
+                    continue
+                if not (reading or self._pace(session)):
                     continue
                 work = session.work(max_tokens=left - reserve)
                 if work is not None:
