@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from pipespec.bench.load import LoadResult, run_load
+from pipespec.bench.load import run_load
 from pipespec.bench.recorded import RecordedChain
 from pipespec.emulation.chain import language_of
 from pipespec.ops.errors import InvariantBroken
 from pipespec.ops.pipeline import Pipeline, parse_pipeline
+from pipespec.planner.arrivals import LoadResult
 
 Start = Callable[[Pipeline], AbstractContextManager[Pipeline]]
 """Runs a pipeline and yields it with its ports."""

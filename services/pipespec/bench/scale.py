@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any
 
-from pipespec.bench.load import LoadResult, run_load
+from pipespec.bench.load import run_load
 from pipespec.bench.paper import Start, check_texts
 from pipespec.bench.usage import Usage, read_usage
 from pipespec.ops.pipeline import Pipeline, parse_pipeline
+from pipespec.planner.arrivals import LoadResult
 
 PROMPT = 16
 

@@ -1,7 +1,7 @@
 """A stage without a model that takes the time of one: words from the hash language, milliseconds from a latency curve.
 
 Asynchronous as a GPU is: while a step lasts, what is to be done beside it is done, then the thread sleeps until the
-moment at which the device would be ready. The cache is a list of hash states, cut back and fed like a real one.
+moment at which the device would be ready.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from random import Random
 
 from pipespec.emulation.curve import LatencyCurve
-from pipespec.emulation.words import HashLanguage, extend
+from pipespec.emulation.speaker import Speaker
+from pipespec.emulation.words import HashLanguage
 from pipespec.ops.errors import InvariantBroken
 from pipespec.protocol.ids import SessionId, TokenId
 from pipespec.protocol.sampling import Sampling
@@ -96,48 +97,37 @@ class EmulatedEngine:
         self.max_step_tokens = limits.max_step_tokens
         self.vocab_size = limits.vocab_size
         self.context_len = limits.context_len
-        self._language = language
-        self._rank = rank
+        self._speaker = Speaker(language, rank=rank)
         self._device = device
-        self._states: dict[SessionId, list[int]] = {}  # of every prefix, from the empty one on
 
     def open(self, session: SessionId, *, prompt: Sequence[TokenId], sampling: Sampling) -> None:
         """Start a session that holds nothing yet; ``prompt`` comes again as work."""
         del prompt
-        self._states[session] = [self._language.begin(session_seed(sampling))]
+        self._speaker.open(session, sampling)
 
     def close(self, session: SessionId) -> None:
         """Forget a session."""
-        self._states.pop(session, None)
+        self._speaker.close(session)
 
     def step(self, batch: Sequence[Work], *, meanwhile: Callable[[], None] = idle) -> list[Outcome]:
         """Take as long as the device would, and say what the stage says."""
         num_tokens = sum(len(work.tokens) for work in batch)
         end_s = self._device.launch(num_tokens=num_tokens, num_sessions=len(batch))
         meanwhile()
-        outcomes = [self._step_one(work, self._checked(work)) for work in batch]
+        for work in batch:
+            self._check(work)
+        outcomes = [self._speaker.answer(work) for work in batch]
         self._device.wait_until(end_s)
         return outcomes
 
-    def _step_one(self, work: Work, states: list[int]) -> Outcome:
-        if work.start >= len(states):
-            return Outcome([], len(states) - 1)
-        del states[work.start + 1 :]
-        for token in work.tokens:
-            states.append(extend(states[-1], token))
-        held = len(states) - 1
-        checked = states[held - work.num_candidates :] if work.room else []
-        return Outcome([self._language.pick(state, self._rank) for state in checked[: work.room]], held)
-
-    def _checked(self, work: Work) -> list[int]:
-        """The states of the work's session.
+    def _check(self, work: Work) -> None:
+        """That the work fits the session and the stage.
 
         Raises:
-            InvariantBroken: the work does not fit the session or the stage.
+            InvariantBroken: it does not.
         """
         name, end = work.session.hex(), work.start + len(work.tokens)
-        states = self._states.get(work.session)
-        if states is None:
+        if work.session not in self._speaker:
             raise InvariantBroken(f"work for session {name}, which is not open")
         if not work.num_candidates < len(work.tokens) <= self.max_chunk:
             raise InvariantBroken(
@@ -150,9 +140,3 @@ class EmulatedEngine:
             raise InvariantBroken(
                 f"session {name}: token {max(work.tokens)}, the vocabulary has {self.vocab_size}"
             )
-        return states
-
-
-def session_seed(sampling: Sampling) -> int:
-    """Of the words of a session: greedy ones say the same, whatever their seed."""
-    return 0 if sampling.is_greedy else sampling.seed

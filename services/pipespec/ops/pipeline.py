@@ -79,6 +79,11 @@ class StageSettings(_Settings):
     """Compute threads; two spinning thread pools on the same cores ruin each other, so one by default."""
     lookahead: int = Field(default=8, ge=1, le=256)
     """Tokens that this stage may be ahead of the next one; unused by the target."""
+    wait_for: int = Field(default=0, ge=0, le=256)
+    """Candidates of the earlier stage that a step waits for; 0 never waits. As many as the earlier stage's ``lookahead``
+    make synchronous speculative decoding, to compare with."""
+    wait_ms: float = Field(default=1000.0, gt=0, le=60_000)
+    """A step waits for so long at most; looked at twice per heartbeat."""
     min_match: int = Field(default=3, ge=1, le=64)
     """``suffix`` only: shortest earlier match that is worth a guess."""
     emulation: EmulationSettings | None = None
@@ -222,6 +227,18 @@ class Pipeline(_Settings):
         for rank, stage in enumerate(self.stages[1:], start=1):
             if stage.kind is StageKind.SUFFIX:
                 raise ValueError(f"stages[{rank}] is 'suffix', which can only be first: it checks nothing")
+        return self
+
+    @model_validator(mode="after")
+    def _who_waits_is_served(self) -> Self:
+        for rank, (earlier, stage) in enumerate(zip(self.stages, self.stages[1:], strict=False), start=1):
+            if stage.wait_for > earlier.lookahead:
+                raise ValueError(
+                    f"stages[{rank}].wait_for is {stage.wait_for}, but stages[{rank - 1}] is at most "
+                    f"{earlier.lookahead} tokens ahead ('lookahead'): every step would wait for 'wait_ms'"
+                )
+        if self.stages[0].wait_for:
+            raise ValueError("stages[0].wait_for: no stage is before the first; remove it")
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ One owner, no locks. Source: DESIGN section 3, rules 3 to 5.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipespec.protocol.claims import Merge
@@ -29,6 +29,7 @@ from pipespec.protocol.messages import (
     EndReason,
     Envelope,
     Finished,
+    Heartbeat,
     Open,
     Outbox,
     Segment,
@@ -40,6 +41,7 @@ from pipespec.protocol.messages import (
     Sync,
     Watch,
 )
+from pipespec.protocol.pace import FreeRunning, Pace
 from pipespec.protocol.peers import Peers
 from pipespec.protocol.rules import Rules
 from pipespec.protocol.stage_session import StageLimits, StageSession
@@ -51,16 +53,6 @@ _MAX_WATCHERS = 4
 _MAX_SHARES = 1024
 """Sessions of a step that observers hear of; more would not fit a message."""
 _NO_DIGEST = Digest(bytes(DIGEST_LEN))
-
-Pace = Callable[[StageSession], bool]
-"""Whether a session that generates may take part in the next step; asked before each one."""
-
-
-def free_running(session: StageSession) -> bool:
-    """Nobody waits: the pace of the services."""
-    del session
-    return True
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -88,6 +80,27 @@ class Place:
     def inbox(self) -> Topic:
         """Where it is reached."""
         return stage_inbox(self.rank, self.replica)
+
+    def heartbeat(
+        self, *, model: str, context_len: int, draining: bool, turn: int, sessions: int, counters: StageCounters
+    ) -> Heartbeat:
+        """What the fleet hears of a replica at this place; arguments as of the message."""
+        return Heartbeat(
+            rank=self.rank,
+            replica=self.replica,
+            ready=not draining,
+            draining=draining,
+            model=model,
+            weights=self.weights,
+            tokenizer=self.tokenizer,
+            vocab_size=self.vocab_size,
+            context_len=context_len,
+            num_stages=self.num_stages,
+            turn=turn,
+            sessions=sessions,
+            max_sessions=self.max_sessions,
+            counters=counters,
+        )
 
     def serves(self, message: Open) -> bool:
         """Whether the session belongs to this chain and this replica can read its tokens."""
@@ -130,7 +143,7 @@ class StageReplica:
         timers: Timers,
         rules: Rules | None = None,
         *,
-        pace: Pace = free_running,
+        pace: Pace | None = None,
     ) -> None:
         self.place = place
         self.outbox = Outbox()
@@ -141,7 +154,7 @@ class StageReplica:
         self._limits = limits
         self._timers = timers
         self._rules = rules or Rules()
-        self._pace = pace
+        self._pace = pace or FreeRunning()
         self._peers = Peers(self._rules, dead_s=timers.dead_s)
         self._tombstones: OrderedDict[SessionId, tuple[Epoch, float]] = OrderedDict()
         self._watchers: dict[Topic, float] = {}
@@ -307,7 +320,7 @@ class StageReplica:
             for session in waiting:
                 if session.is_reading is not reading or len(batch) == max_batch or left <= reserve:
                     continue
-                if not (reading or self._pace(session)):
+                if not (reading or self._pace.may_step(now, session)):
                     continue
                 work = session.work(max_tokens=left - reserve)
                 if work is not None:
@@ -321,6 +334,7 @@ class StageReplica:
         session = self.sessions.get(work.session)
         if session is None:
             return
+        session.answered_s = now
         has_news = session.on_outcome(work, outcome, busy_us=busy_us)
         if self._watchers and session.last_share is not None:
             self._shares.append(session.last_share)

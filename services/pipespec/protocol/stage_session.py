@@ -71,6 +71,7 @@ class StageSession:
         self.said_s = 0.0
         self.synced_s = float("-inf")
         self.worked_s = float("-inf")
+        self.answered_s = float("-inf")
         self._limits = limits
         self._rules = rules
         self._num_prompt = len(message.prompt)
@@ -104,6 +105,14 @@ class StageSession:
     def is_reading(self) -> bool:
         """Much is still to be fed before it can generate: a prompt, or what was lost with a cache."""
         return self._num_prompt + self.own - self._num_cached > self._limits.max_window
+
+    def lacks_candidates(self, wanted: int) -> bool:
+        """Whether fewer than ``wanted`` are there although an earlier stage may still bring useful ones."""
+        own = self.own
+        useful = min(wanted, self._room(own) - 1)
+        candidates = self._candidates(own, useful)
+        is_whole = bool(candidates) and candidates[-1] in self.sampling.stop_ids
+        return bool(self._earlier) and len(candidates) < useful and not is_whole
 
     def rank_of(self, sender: Topic) -> Rank | None:
         """The sender's place in this session's route, None for strangers."""

@@ -112,20 +112,11 @@ class StageLoop:
 
     def heartbeat(self) -> Heartbeat:
         """What the fleet hears of this replica; called from the bus thread, reads plain values only."""
-        place = self.core.place
-        return Heartbeat(
-            rank=place.rank,
-            replica=place.replica,
-            ready=not self.draining,
-            draining=self.draining,
+        return self.core.place.heartbeat(
             model=self._model,
-            weights=place.weights,
-            tokenizer=place.tokenizer,
-            vocab_size=place.vocab_size,
             context_len=0 if self._engine.is_model_free else self._engine.context_len,
-            num_stages=place.num_stages,
+            draining=self.draining,
             turn=self.turns,
             sessions=len(self.core.sessions),
-            max_sessions=place.max_sessions,
             counters=self.totals,
         )

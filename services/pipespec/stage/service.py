@@ -20,6 +20,7 @@ from pipespec.ops.lifecycle import Shutdown
 from pipespec.ops.logs import configure_logging
 from pipespec.ops.pipeline import Pipeline, StageSettings
 from pipespec.protocol.ids import Rank
+from pipespec.protocol.pace import pace_of
 from pipespec.protocol.stage_replica import Place, StageReplica
 from pipespec.protocol.stage_session import StageLimits
 from pipespec.protocol.timers import Timers
@@ -134,7 +135,8 @@ def assemble(pipeline: Pipeline, rank: int, replica: str, loaded: LoadedEngine) 
         is_model_free=engine.is_model_free,
     )
     link = BusLink(pipeline.brokers, inbox=place.inbox, heartbeat_s=timers.heartbeat_s)
-    core = StageReplica(place, limits, timers)
+    pace = pace_of(candidates=settings.wait_for, wait_s=settings.wait_ms / 1000)
+    core = StageReplica(place, limits, timers, pace=pace)
     return link, StageLoop(core, engine, link, model=loaded.model, tick_s=timers.heartbeat_s / 2)
 
 
