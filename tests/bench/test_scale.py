@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pipespec.bench.load import Arrivals, LoadResult
 from pipespec.bench.paper import check_texts, run_paper
 from pipespec.bench.recorded import CHAINS
 from pipespec.bench.scale import Cell, emulated_chain, run_scale
 from pipespec.cli.local.temporary import temporary_pipeline
 from pipespec.ops.errors import InvariantBroken
+from pipespec.planner.arrivals import Arrivals, LoadResult
 
 
 def test_a_cell_is_measured_through_the_real_services() -> None:

@@ -14,6 +14,7 @@ from pipespec.protocol.messages import Open
 from pipespec.protocol.work import Outcome, Work
 
 VOCAB = 997
+CONTEXT = 4096
 
 
 def language_of(agreements: Sequence[float]) -> HashLanguage:
@@ -43,6 +44,11 @@ class HashModel:
     caches: dict[SessionId, list[int]] = field(default_factory=dict)
     prompts: dict[SessionId, Sequence[int]] = field(default_factory=dict)
     num_steps: int = 0
+
+    @property
+    def context_len(self) -> int:
+        """Tokens of a session; a stage without a model says none."""
+        return 0 if self.is_model_free else CONTEXT
 
     def open(self, message: Open) -> None:
         """Room for a session; opening it again starts afresh."""

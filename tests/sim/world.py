@@ -1,29 +1,30 @@
-"""The simulated world: virtual time, a faulty network, and the protocol core exactly as the services run it.
+"""The planner's world with faults: virtual time, a faulty network, and the protocol core exactly as the services run it.
 
-One heap of (time, order, action), one seeded ``Random``, no wall clock, no dependence on hash seeds: a failing
-seed reproduces itself. Messages go through the real codec.
+One seeded ``Random``, no wall clock, no dependence on hash seeds: a failing seed reproduces itself. Messages go through the
+real codec.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from pipespec.planner.simulation.nodes import GatewayNode, StageNode, StepLimits
+from pipespec.planner.simulation.world import Copy, World
 from pipespec.protocol.codec import decode, encode
 from pipespec.protocol.fleet import Fleet
 from pipespec.protocol.gateway_replica import Counted, Ended, Event, GatewayReplica, Skewed
-from pipespec.protocol.ids import FLEET, Incarnation, Rank, SessionId, TokenId, Topic, gateway_inbox
-from pipespec.protocol.messages import EndReason, Envelope, Heartbeat, Message
+from pipespec.protocol.ids import Incarnation, Rank, SessionId, TokenId, Topic, gateway_inbox, stage_inbox
+from pipespec.protocol.messages import EndReason, Envelope
 from pipespec.protocol.rules import Rules
 from pipespec.protocol.sampling import Sampling
-from pipespec.protocol.stage_replica import FreeCache, OpenCache, Place, StageReplica
+from pipespec.protocol.stage_replica import Place, StageReplica
 from pipespec.protocol.stage_session import StageLimits
 from pipespec.protocol.timers import Timers
-from pipespec.protocol.work import Outcome, Work
-from sim.model import VOCAB, HashModel, language_of, target_output
-from sim.plan import Node, Plan
+from pipespec.protocol.work import Work
+from sim.model import CONTEXT, VOCAB, HashModel, language_of, target_output
+from sim.plan import Plan
 
 TIMERS = Timers(heartbeat_s=0.05, dead_s=0.3, stall_s=1.0, lease_s=3.0, sync_s=0.025)
 TICK_S = 0.025
@@ -31,6 +32,7 @@ WINDOW = 20
 """Uncommitted tokens at most; small, so that back-pressure is reached."""
 TOKENIZER = bytes(range(16))
 WEIGHTS = b"w" * 16
+GATEWAY = gateway_inbox("g0")
 
 
 @dataclass
@@ -65,15 +67,86 @@ class Client:
     cancelled: bool = False
 
 
-class StageNode:
-    """A stage replica in the world; a restart replaces it."""
+class FaultyNetwork:
+    """Loses, doubles and delays as the plan says; what arrives has gone through the codec."""
 
-    def __init__(self, world: World, rank: int, replica: str, spec: StageSpec) -> None:
-        self.world, self.spec = world, spec
+    def __init__(self, random: Random, plan: Plan) -> None:
+        self._random = random
+        self._plan = plan
+
+    def carry(self, now: float, envelope: Envelope, sink: Topic) -> Iterable[Copy]:
+        """None, one or two copies, each after a time of its own."""
+        random, plan = self._random, self._plan
+        faulty = now < plan.heal_s
+        copies = 1
+        if faulty:
+            if self._is_cut(now, envelope.sender, sink) or random.random() < plan.drop:
+                return
+            copies += random.random() < plan.duplicate
+        arriving = decode(encode(envelope))
+        for _ in range(copies):
+            delay_s = random.uniform(0.0002, 0.001)
+            if faulty and random.random() < plan.spike:
+                delay_s += random.uniform(0, plan.max_spike_s)
+            yield delay_s, arriving
+
+    def _is_cut(self, now: float, source: Topic, sink: Topic) -> bool:
+        return any(
+            cut.start <= now < cut.end
+            and cut.source in (source.decode(), "*")
+            and cut.sink in (sink.decode(), "*")
+            for cut in self._plan.cuts
+        )
+
+
+class MoodyDevice(HashModel):
+    """Computes a stage's steps, now slower, now faster, and slower still where the plan says so."""
+
+    def __init__(self, world: FaultyWorld, rank: int, inbox: Topic, spec: StageSpec) -> None:
+        super().__init__(world.language, rank, is_model_free=spec.is_model_free)
+        self._world = world
+        self._inbox = inbox
+        self._step_s = spec.step_s
+
+    def seconds(self, batch: Sequence[Work]) -> float:
+        """How long the step takes, however large it is."""
+        del batch
+        world = self._world
+        slow = dict(world.plan.slow).get(self._inbox.decode(), 1.0) if world.now < world.plan.heal_s else 1.0
+        return self._step_s * slow * world.random.uniform(0.9, 1.1)
+
+
+class FaultyWorld(World):
+    """One run: a chain, a plan, some clients."""
+
+    def __init__(
+        self, seed: int, plan: Plan, *, chain: Sequence[StageSpec] = DEFAULT_CHAIN, rules: Rules | None = None
+    ) -> None:
+        self.random = Random(seed)
+        super().__init__(FaultyNetwork(self.random, plan), tick_s=TICK_S)
+        self.plan, self.chain, self.rules = plan, chain, rules or Rules()
+        self.language = language_of([spec.agreement for spec in chain[:-1]])
+        self.clients: dict[SessionId, Client] = {}
+        fleet = Fleet(num_stages=len(chain), tokenizer=TOKENIZER, timers=TIMERS)
+        core = GatewayReplica(fleet, TIMERS, self.rules)
+        self.gateway = GatewayNode(self, core, GATEWAY, self._incarnation(), on_event=self.check_event)
+        self.join(self.gateway, first_tick_s=self.random.uniform(0, TICK_S))
+        for rank, spec in enumerate(chain):
+            for index in range(spec.replicas):
+                self._start_stage(stage_inbox(Rank(rank), f"r{index}"))
+        for restart in plan.restarts:
+            self.after(restart.at, lambda r=restart: self._crash(r.node.encode(), r.down_s))  # type: ignore[misc] # mypy does not infer lambdas with defaults
+
+    def _incarnation(self) -> Incarnation:
+        return Incarnation(self.random.getrandbits(64))
+
+    def _start_stage(self, inbox: Topic) -> None:
+        _, rank, replica, _ = inbox.decode().split(".")
+        spec = self.chain[int(rank)]
         place = Place(
-            rank=Rank(rank),
+            rank=Rank(int(rank)),
             replica=replica,
-            num_stages=len(world.chain),
+            num_stages=len(self.chain),
             weights=WEIGHTS,
             tokenizer=TOKENIZER,
             vocab_size=VOCAB,
@@ -81,201 +154,27 @@ class StageNode:
         limits = StageLimits(
             lookahead=spec.lookahead,
             max_chunk=16,
-            context_len=4096,
+            context_len=CONTEXT,
             is_model_free=spec.is_model_free,
             max_window=WINDOW,
         )
-        self.core = StageReplica(place, limits, TIMERS, world.rules)
-        self.model = HashModel(world.language, rank, is_model_free=spec.is_model_free)
-        self.incarnation = Incarnation(world.random.getrandbits(64))
-        self.number = 0
-        self.turns = 0
-        self.busy = False
-
-    def receive(self, envelope: Envelope) -> None:
-        """Apply a message and work if idle."""
-        self.core.on_envelope(self.world.now, envelope)
-        self.turn()
-
-    def tick(self) -> None:
-        """Timers and the heartbeat."""
-        self.core.on_timer(self.world.now)
-        self.turns += 1
-        place = self.core.place
-        beat = Heartbeat(
-            rank=place.rank,
-            replica=place.replica,
-            ready=True,
-            draining=False,
-            model="hash",
-            weights=place.weights,
-            tokenizer=place.tokenizer,
-            vocab_size=place.vocab_size,
-            context_len=4096,
-            num_stages=place.num_stages,
-            turn=self.turns,
-            sessions=len(self.core.sessions),
-            max_sessions=place.max_sessions,
-            counters=self.core.totals(),
+        node = StageNode(
+            self,
+            StageReplica(place, limits, TIMERS, self.rules),
+            MoodyDevice(self, int(rank), inbox, spec),
+            StepLimits(max_batch=spec.max_batch, max_tokens=spec.max_tokens),
+            self._incarnation(),
         )
-        self.world.send(self, FLEET, beat)
-        self.turn()
+        self.join(node, first_tick_s=self.random.uniform(0, TICK_S))
 
-    def turn(self) -> None:
-        """What the stage's loop does: orders, publications, the next step."""
-        for order in self.core.orders:
-            if isinstance(order, OpenCache):
-                self.model.open(order.message)
-            elif isinstance(order, FreeCache):
-                self.model.close(order.session)
-        self.core.orders.clear()
-        self.world.flush(self, self.core.place.inbox)
-        if self.busy:
-            return
-        batch = self.core.work(self.world.now, max_batch=self.spec.max_batch, max_tokens=self.spec.max_tokens)
-        if batch:
-            self.busy = True
-            results = [(work, self.model.step(work)) for work in batch]
-            took = self.spec.step_s * self.world.slowness(self) * self.world.random.uniform(0.9, 1.1)
-            self.world.after(took, lambda: self.done(results))
+    def _crash(self, inbox: Topic, down_s: float) -> None:
+        self.leave(inbox)
+        self.after(down_s, lambda: self._start_stage(inbox))
 
-    def done(self, results: list[tuple[Work, Outcome]]) -> None:
-        """The step ends; a step of a crashed node ends nowhere."""
-        if not self.world.is_alive(self):
-            return
-        self.busy = False
-        for work, outcome in results:
-            self.core.on_outcome(self.world.now, work, outcome, busy_us=1)
-        self.turn()
-
-
-class GatewayNode:
-    """The gateway in the world."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        fleet = Fleet(num_stages=len(world.chain), tokenizer=TOKENIZER, timers=TIMERS)
-        self.core = GatewayReplica(fleet, TIMERS, world.rules)
-        self.inbox = gateway_inbox("g0")
-        self.incarnation = Incarnation(world.random.getrandbits(64))
-        self.number = 0
-
-    def receive(self, envelope: Envelope) -> None:
-        """Apply a message, tell clients."""
-        self.core.on_envelope(self.world.now, envelope)
-        self.turn()
-
-    def tick(self) -> None:
-        """Timers."""
-        self.core.on_timer(self.world.now)
-        self.turn()
-
-    def turn(self) -> None:
-        """Hand events to the clients and publish."""
-        events, self.core.events = self.core.events, []
-        for event in events:
-            self.world.check_event(event)
-        self.world.flush(self, self.inbox)
-
-
-class World:
-    """One run: a chain, a plan, some clients."""
-
-    def __init__(
-        self, seed: int, plan: Plan, *, chain: Sequence[StageSpec] = DEFAULT_CHAIN, rules: Rules | None = None
-    ) -> None:
-        self.random = Random(seed)
-        self.plan, self.chain, self.rules = plan, chain, rules or Rules()
-        self.language = language_of([spec.agreement for spec in chain[:-1]])
-        self.now = 0.0
-        self.messages = 0
-        self.clients: dict[SessionId, Client] = {}
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = 0
-        self.gateway = GatewayNode(self)
-        self.nodes: dict[Node, StageNode | GatewayNode | None] = {"gateway.g0.": self.gateway}
-        for rank, spec in enumerate(chain):
-            for index in range(spec.replicas):
-                self._start_stage(rank, f"r{index}", spec)
-        for node in list(self.nodes):
-            self.after(self.random.uniform(0, TICK_S), lambda node=node: self._tick(node))
-        for restart in plan.restarts:
-            self.after(restart.at, lambda r=restart: self._crash(r.node, r.down_s))
-
-    # Time and the network
-
-    def after(self, seconds: float, action: Callable[[], None]) -> None:
-        """Run an action later."""
-        self._order += 1
-        heapq.heappush(self._heap, (self.now + seconds, self._order, action))
-
-    def run(self, until: float, *, done: Callable[[], bool] = lambda: False) -> bool:
-        """Run events up to a time; True as soon as ``done``."""
-        while self._heap and self._heap[0][0] <= until:
-            self.now, _, action = heapq.heappop(self._heap)
-            action()
-            if done():
-                return True
-        self.now = until
-        return done()
-
-    def _start_stage(self, rank: int, replica: str, spec: StageSpec) -> None:
-        self.nodes[f"stage.{rank}.{replica}."] = StageNode(self, rank, replica, spec)
-
-    def _tick(self, name: Node) -> None:
-        node = self.nodes[name]
-        if node is not None:
-            node.tick()
-        self.after(TICK_S, lambda: self._tick(name))
-
-    def _crash(self, name: Node, down_s: float) -> None:
-        self.nodes[name] = None
-        _, rank, replica, _ = name.split(".")
-        self.after(down_s, lambda: self._start_stage(int(rank), replica, self.chain[int(rank)]))
-
-    def is_alive(self, node: StageNode) -> bool:
-        """Whether this very incarnation still runs."""
-        return self.nodes[node.core.place.inbox.decode()] is node
-
-    def slowness(self, node: StageNode) -> float:
-        """The plan's factor on a node's step time."""
-        name = node.core.place.inbox.decode()
-        return dict(self.plan.slow).get(name, 1.0) if self.now < self.plan.heal_s else 1.0
-
-    def flush(self, node: StageNode | GatewayNode, inbox: Topic) -> None:
-        """Publish what a node's core wants to say."""
-        for topic, message in node.core.outbox.take():
-            self.send(node, topic, message)
-
-    def send(self, node: StageNode | GatewayNode, topic: Topic, message: Message) -> None:
-        """Publish one message through the faulty network."""
-        node.number += 1
-        source = node.inbox if isinstance(node, GatewayNode) else node.core.place.inbox
-        data = encode(Envelope(source, node.incarnation, node.number, message))
-        sink = "gateway.g0." if topic == FLEET else topic.decode()
-        faulty = self.now < self.plan.heal_s
-        copies = 1
-        if faulty:
-            if self._is_cut(source.decode(), sink) or self.random.random() < self.plan.drop:
-                return
-            copies += self.random.random() < self.plan.duplicate
-        for _ in range(copies):
-            delay = self.random.uniform(0.0002, 0.001)
-            if faulty and self.random.random() < self.plan.spike:
-                delay += self.random.uniform(0, self.plan.max_spike_s)
-            self.after(delay, lambda: self._deliver(sink, data))
-
-    def _is_cut(self, source: Node, sink: Node) -> bool:
-        return any(
-            cut.start <= self.now < cut.end and cut.source in (source, "*") and cut.sink in (sink, "*")
-            for cut in self.plan.cuts
-        )
-
-    def _deliver(self, sink: Node, data: bytes) -> None:
-        node = self.nodes.get(sink)
-        if node is not None:
-            self.messages += 1
-            node.receive(decode(data))
+    @property
+    def stages(self) -> list[StageNode]:
+        """Stage replicas that run now."""
+        return [node for node in self.nodes.values() if isinstance(node, StageNode)]
 
     # Clients
 
@@ -287,7 +186,7 @@ class World:
         prompt = tuple(TokenId(self.random.randrange(VOCAB)) for _ in range(num_prompt))
         expected = target_output(self.language, prompt, seed=seed, num_tokens=max_tokens, stop_ids=stop_ids)
         self.clients[session] = Client(expected, self.now)
-        sampling = Sampling(max_tokens=max_tokens, seed=seed, stop_ids=stop_ids)
+        sampling = Sampling(max_tokens=max_tokens, temperature=1.0, seed=seed, stop_ids=stop_ids)
 
         def attempt() -> None:
             if self.gateway.core.fleet.target(self.now) is None:

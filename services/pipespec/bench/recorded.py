@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-ONE_B: dict[str, Any] = {"latency_ms": {1: 11.7}}
+ONE_B: dict[str, Any] = {"stands_for": "1B", "latency_ms": {1: 11.7}}
 """1B fp16, one token as a free-running draft."""
-EIGHT_B: dict[str, Any] = {"latency_ms": {1: 22.77, 5: 25.75, 8: 26.24}}
+EIGHT_B: dict[str, Any] = {"stands_for": "8B", "latency_ms": {1: 22.77, 5: 25.75, 8: 26.24}}
 """8B fp16: one token as a draft; verifying 5 and 8."""
-EIGHT_B_BETWEEN: dict[str, Any] = {"latency_ms": {1: 22.77, 5: 27.8, 8: 28.3}}
+EIGHT_B_BETWEEN: dict[str, Any] = {"stands_for": "8B", "latency_ms": {1: 22.77, 5: 27.8, 8: 28.3}}
 """The same as the middle of three."""
-SEVENTY_B: dict[str, Any] = {"latency_ms": {1: 120.46, 2: 427.81, 9: 428.2, 35: 439.0}}
+SEVENTY_B: dict[str, Any] = {"stands_for": "70B", "latency_ms": {1: 120.46, 2: 427.81, 9: 428.2, 35: 439.0}}
 """70B NF4: one token; 2 to 9; up to 35."""
 
 AGREEMENT_1B_8B = 0.9394
@@ -67,7 +67,7 @@ CHAINS = (
     RecordedChain(
         name="1B-8B-70B",
         stages=(
-            {**ONE_B, "agreement": AGREEMENT_1B_8B},
+            {**ONE_B, "agreement": AGREEMENT_1B_8B, "agreement_beyond": {1: AGREEMENT_1B_70B}},
             {**EIGHT_B_BETWEEN, "agreement": AGREEMENT_8B_70B},
             SEVENTY_B,
         ),

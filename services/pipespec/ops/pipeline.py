@@ -52,6 +52,11 @@ class EmulationSettings(_Settings):
     """Added for every session of a step but the first."""
     agreement: float | None = Field(default=None, ge=0, le=1)
     """Probability that it says what the next stage says; every stage needs it but the target, which has none."""
+    agreement_beyond: dict[Annotated[int, Field(ge=1, le=14)], Annotated[float, Field(ge=0, le=1)]] = {}
+    """With stages after the next one, by how many further on; where ``pipespec plan`` leaves stages out it takes these, or
+    else the product of the agreements on the way."""
+    stands_for: str | None = Field(default=None, min_length=1, max_length=64)
+    """Name of what it emulates, for tables."""
     jitter: float = Field(default=0.0, ge=0, le=1)
     """Standard deviation of a step's time, as a fraction of it."""
     seed: int | None = Field(default=None, ge=0, lt=2**64)
@@ -251,8 +256,8 @@ class Pipeline(_Settings):
             )
         for rank, stage in enumerate(self.stages, start=1):
             if stage.emulation is not None:
-                is_target = rank == len(self.stages)
-                _check_emulation(f"stages[{rank - 1}].emulation", stage.emulation, is_target=is_target)
+                num_later = len(self.stages) - rank
+                _check_emulation(f"stages[{rank - 1}].emulation", stage.emulation, num_later=num_later)
         return self
 
     @property
@@ -267,7 +272,8 @@ class Pipeline(_Settings):
         return self.gateway.model_name or reference.rstrip("/").split("/")[-1].split(":")[-1]
 
 
-def _check_emulation(path: str, emulation: EmulationSettings, *, is_target: bool) -> None:
+def _check_emulation(path: str, emulation: EmulationSettings, *, num_later: int) -> None:
+    is_target = num_later == 0
     if is_target and emulation.agreement is not None:
         raise ValueError(
             f"{path}.agreement is {emulation.agreement}: the target has no next stage; remove it"
@@ -275,6 +281,11 @@ def _check_emulation(path: str, emulation: EmulationSettings, *, is_target: bool
     if not is_target and emulation.agreement is None:
         raise ValueError(
             f"{path}.agreement is required: how often this stage says what the next one says, 0 to 1"
+        )
+    beyond = [further for further in emulation.agreement_beyond if further >= num_later]
+    if beyond:
+        raise ValueError(
+            f"{path}.agreement_beyond[{beyond[0]}]: no stage is so far beyond the next; {num_later} follow this one"
         )
     if not is_target and emulation.seed is not None:
         raise ValueError(

@@ -54,6 +54,7 @@ _MAX_SHARES = 1024
 """Sessions of a step that observers hear of; more would not fit a message."""
 _NO_DIGEST = Digest(bytes(DIGEST_LEN))
 
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a replica stands and what it runs.
@@ -82,7 +83,14 @@ class Place:
         return stage_inbox(self.rank, self.replica)
 
     def heartbeat(
-        self, *, model: str, context_len: int, draining: bool, turn: int, sessions: int, counters: StageCounters
+        self,
+        *,
+        model: str,
+        context_len: int,
+        draining: bool,
+        turn: int,
+        sessions: int,
+        counters: StageCounters,
     ) -> Heartbeat:
         """What the fleet hears of a replica at this place; arguments as of the message."""
         return Heartbeat(

@@ -72,7 +72,7 @@ class StageNode(_Speaker):
     ) -> None:
         super().__init__(core.place.inbox, incarnation)
         self.core = core
-        self._device = device
+        self.device = device
         self._world = world
         self._limits = limits
         self._turns = 0
@@ -93,7 +93,7 @@ class StageNode(_Speaker):
     def _heartbeat(self) -> Heartbeat:
         return self.core.place.heartbeat(
             model="simulated",
-            context_len=self._device.context_len,
+            context_len=self.device.context_len,
             draining=False,
             turn=self._turns,
             sessions=len(self.core.sessions),
@@ -105,9 +105,9 @@ class StageNode(_Speaker):
         for order in self.core.orders:
             match order:
                 case OpenCache(message=message):
-                    self._device.open(message)
+                    self.device.open(message)
                 case FreeCache(session=session):
-                    self._device.close(session)
+                    self.device.close(session)
         self.core.orders.clear()
         _publish(self._world, self, self.core.outbox)
         if self._is_busy:
@@ -116,8 +116,8 @@ class StageNode(_Speaker):
         batch = self.core.work(now, max_batch=limits.max_batch, max_tokens=limits.max_tokens)
         if batch:
             self._is_busy = True
-            results = [(work, self._device.step(work)) for work in batch]
-            self._world.after(self._device.seconds(batch), lambda: self._finish(now, results))
+            results = [(work, self.device.step(work)) for work in batch]
+            self._world.after(self.device.seconds(batch), lambda: self._finish(now, results))
 
     def _finish(self, began_s: float, results: list[tuple[Work, Outcome]]) -> None:
         """The step ends; a step of a node that is gone ends nowhere."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipespec.bench.load import Arrivals, LoadResult, percentile
+from pipespec.planner.arrivals import Arrivals, LoadResult, percentile
 
 RESULT = LoadResult(
     sessions=(Arrivals((1, 2, 3), (0.5, 0.5, 1.0)), Arrivals((4, 5), (1.0, 4.0))),

@@ -1,0 +1,67 @@
+"""What a pipeline will bring one stream, by simulation on texts that are the same for every variant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipespec.ops.pipeline import Pipeline
+from pipespec.planner.simulation.clients import Request
+from pipespec.planner.simulation.run import BUS_S, SimulationResult, simulate
+from pipespec.planner.variants import with_replicas
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What is simulated.
+
+    Attributes:
+        count: sessions, each on replicas of its own.
+        tokens: of each.
+        bus_s: seconds from a publication to its arrival.
+    """
+
+    count: int = 8
+    tokens: int = 512
+    bus_s: float = BUS_S
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """For one stream that shares no step with others.
+
+    Attributes:
+        ms_per_token: mean over the texts.
+        tokens_per_step: of the target.
+        busy: share of its time that each stage is in steps, by rank.
+        error_ms: standard error of ``ms_per_token``: texts differ in how often drafts agree.
+    """
+
+    ms_per_token: float
+    tokens_per_step: float
+    busy: tuple[float, ...]
+    error_ms: float
+
+
+def predict(pipeline: Pipeline, texts: Texts, *, speculate: bool = True) -> Prediction:
+    """Simulate single streams.
+
+    Args:
+        pipeline: of emulated stages.
+        texts: how many, how long.
+        speculate: False leaves the drafts out.
+    """
+    apart = with_replicas(pipeline, [texts.count] * len(pipeline.stages), max_sessions=1)
+    requests = [Request((33 + n,), texts.tokens, speculate=speculate) for n in range(texts.count)]
+    return _summary(simulate(apart, requests, bus_s=texts.bus_s))
+
+
+def _summary(result: SimulationResult) -> Prediction:
+    times = [session.ms_per_token for session in result.load.sessions]
+    mean = sum(times) / len(times)
+    spread = sum((one - mean) ** 2 for one in times) / max(1, len(times) - 1)
+    return Prediction(
+        ms_per_token=mean,
+        tokens_per_step=result.load.num_tokens / result.stages[-1].steps,
+        busy=tuple(stage.busy for stage in result.stages),
+        error_ms=(spread / len(times)) ** 0.5,
+    )
