@@ -21,6 +21,7 @@ from pipespec.cli.demo import demo
 from pipespec.cli.down import down
 from pipespec.cli.generate import generate
 from pipespec.cli.models import models
+from pipespec.cli.plan import plan
 from pipespec.cli.serve import serve
 from pipespec.cli.trace import trace
 from pipespec.cli.up import supervise, up
@@ -46,7 +47,7 @@ def cli(*, debug: bool) -> None:
     del debug  # read by `run`, which has to know it when the parsing itself fails
 
 
-for _command in (up, down, generate, chat, demo, models, trace, bench, serve, supervise):
+for _command in (up, down, generate, chat, demo, models, plan, trace, bench, serve, supervise):
     cli.add_command(_command)
 
 

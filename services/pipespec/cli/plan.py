@@ -9,7 +9,9 @@ import click
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--sessions", type=click.IntRange(1, 100_000), help="Size the replicas for so many streams at once.")
+@click.option(
+    "--sessions", type=click.IntRange(1, 100_000), help="Size the replicas for so many streams at once."
+)
 @click.option(
     "--rate", type=click.FloatRange(0, 1e6, min_open=True), help="Size them for so many requests per second."
 )
@@ -18,7 +20,9 @@ import click
     type=click.FloatRange(0, 1e6, min_open=True),
     help="Per token, that nine of ten streams keep under that load.",
 )
-@click.option("--prompt", default=256, show_default=True, type=click.IntRange(1, 100_000), help="Tokens of a request.")
+@click.option(
+    "--prompt", default=256, show_default=True, type=click.IntRange(1, 100_000), help="Tokens of a request."
+)
 @click.option(
     "--tokens", default=128, show_default=True, type=click.IntRange(2, 4096), help="Generated per request."
 )

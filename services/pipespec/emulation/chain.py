@@ -36,3 +36,8 @@ def language_of(stages: Sequence[StageSettings]) -> HashLanguage:
     emulations = [emulation_of(stage) for stage in stages]
     agreements = [emulation.agreement for emulation in emulations if emulation.agreement is not None]
     return vocabulary.language(emulations[-1].seed or 0, agreements)
+
+
+def name_of(stage: StageSettings, rank: int) -> str:
+    """What an emulated stage stands for, or its place in its pipeline."""
+    return emulation_of(stage).stands_for or f"stage {rank}"

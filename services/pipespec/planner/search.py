@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from pipespec.emulation.chain import name_of
 from pipespec.ops.pipeline import Pipeline
 from pipespec.planner.prediction import Prediction, Texts, predict
 from pipespec.planner.variants import sub_chains, synchronous, with_lookaheads, with_stages
@@ -32,6 +33,7 @@ class Option:
         prediction: for one stream.
         speed_up: over the target alone.
         pipeline: that would run.
+        by_last_lookahead: (lookahead of the last draft, milliseconds per token), the others as chosen; from few texts.
     """
 
     ranks: tuple[int, ...]
@@ -39,6 +41,13 @@ class Option:
     prediction: Prediction
     speed_up: float
     pipeline: Pipeline
+    by_last_lookahead: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its stages, small to large."""
+        named = zip(self.pipeline.stages, self.ranks, strict=True)
+        return " > ".join(name_of(stage, rank) for stage, rank in named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,30 +105,36 @@ def compare(
     alone = Option(chains[0], (), alone_prediction, 1.0, only_target)
     on_progress()
 
-    def option(ranks: tuple[int, ...], lookaheads: Lookaheads, chosen: Pipeline) -> Option:
+    def option(ranks: tuple[int, ...], chosen: Pipeline, found: Found) -> Option:
         prediction = predict(chosen, final)
         speed_up = alone_prediction.ms_per_token / prediction.ms_per_token
-        return Option(ranks, lookaheads, prediction, speed_up, chosen)
+        return Option(ranks, found.lookaheads, prediction, speed_up, chosen, found.by_last)
 
     given_lookaheads = tuple(stage.lookahead for stage in pipeline.stages[:-1])
-    as_given = option(tuple(range(len(pipeline.stages))), given_lookaheads, pipeline)
+    as_given = option(tuple(range(len(pipeline.stages))), pipeline, Found(given_lookaheads, ()))
     on_progress()
     free: list[Option] = []
     pairs: list[Option] = []
     for ranks in chains[1:]:
         chain = with_stages(pipeline, ranks)
-        lookaheads = best_lookaheads(chain)
-        free.append(option(ranks, lookaheads, with_lookaheads(chain, lookaheads)))
+        found = find_lookaheads(chain, with_lookaheads)
+        free.append(option(ranks, with_lookaheads(chain, found.lookaheads), found))
         if len(ranks) == 2:
-            lookaheads = best_lookaheads(chain, variant=synchronous)
-            pairs.append(option(ranks, lookaheads, synchronous(chain, lookaheads)))
+            found = find_lookaheads(chain, synchronous)
+            pairs.append(option(ranks, synchronous(chain, found.lookaheads), found))
         on_progress()
     return Comparison(alone, as_given, tuple(free), tuple(pairs))
 
 
-def best_lookaheads(
-    chain: Pipeline, *, variant: Callable[[Pipeline, Lookaheads], Pipeline] = with_lookaheads
-) -> Lookaheads:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The best lookaheads of a chain, and the times that the last one was chosen by."""
+
+    lookaheads: Lookaheads
+    by_last: tuple[tuple[int, float], ...]
+
+
+def find_lookaheads(chain: Pipeline, variant: Callable[[Pipeline, Lookaheads], Pipeline]) -> Found:
     """Coordinate descent over ``LOOKAHEADS``, from the stage before the target to the first.
 
     Args:
@@ -140,7 +155,8 @@ def best_lookaheads(
             best = _shortest_of_the_best(list(_varied(best, place)), ms)
         if best == before:
             break
-    return best
+    by_last = tuple((one[-1], ms(one)) for one in _varied(best, len(best) - 1))
+    return Found(best, by_last)
 
 
 def _varied(lookaheads: Lookaheads, place: int) -> Iterator[Lookaheads]:

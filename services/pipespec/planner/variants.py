@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import prod
 
 from pipespec.emulation.chain import emulation_of
@@ -23,9 +23,9 @@ def sub_chains(num_stages: int) -> Iterator[tuple[int, ...]]:
 
 def with_stages(pipeline: Pipeline, ranks: Sequence[int]) -> Pipeline:
     """Only these stages, ascending and the target last; agreements are those with the stage that is next now."""
-    chosen = [
-        _agreeing(pipeline, rank, later) for rank, later in zip(ranks, ranks[1:], strict=False)
-    ] + [pipeline.stages[ranks[-1]]]
+    chosen = [_agreeing(pipeline, rank, later) for rank, later in pairwise(ranks)] + [
+        pipeline.stages[ranks[-1]]
+    ]
     chosen[0] = chosen[0].model_copy(update={"wait_for": 0})
     return pipeline.model_copy(update={"stages": tuple(chosen)})
 

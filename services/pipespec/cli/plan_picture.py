@@ -1,0 +1,43 @@
+"""A picture of a plan: time per token by the lookahead of the last draft, one line per chain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipespec.ops.errors import SettingsError
+from pipespec.planner.search import Comparison
+
+SIZE_INCHES = (7.5, 4.5)
+FORMATS = (".svg", ".png", ".pdf")
+
+
+def draw(comparison: Comparison, file: Path) -> None:
+    """Write the picture.
+
+    Raises:
+        SettingsError: matplotlib is missing, or the suffix names no format.
+    """
+    if file.suffix not in FORMATS:
+        raise SettingsError(f"--plot {file}: expected a name that ends with {', '.join(FORMATS)}")
+    try:
+        import matplotlib as mpl  # noqa: PLC0415 - optional
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError as error:
+        raise SettingsError("--plot needs matplotlib: pip install 'pipespec[bench]'") from error
+
+    with mpl.rc_context({"svg.hashsalt": "pipespec", "svg.fonttype": "none"}):  # equal plans, equal files
+        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+        axes = figure.subplots()
+        for style, options in (("-o", comparison.free), ("--x", comparison.synchronous)):
+            for option in options:
+                lengths, times = zip(*option.by_last_lookahead, strict=True)
+                mode = "" if style == "-o" else ", synchronous"
+                axes.plot(lengths, times, style, label=option.name + mode)
+        axes.axhline(comparison.alone.prediction.ms_per_token, color="0.5", label="target alone")
+        axes.set_xscale("log", base=2)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("lookahead of the last draft, the others at their best")
+        axes.set_ylabel("ms per token")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=8)
+        figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
