@@ -25,7 +25,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         "name": "split",
         "stages": [
             {"model": str(draft), "device": "cpu"},
-            {"model": str(target), "device": "cpu", "tensor_parallel": 2},
+            {"model": str(target), "device": "cpu", "tensor_parallel": 2, "wait_for": 2},
         ],
         "gateway": {"http_port": 0, "grpc_port": 0, "zmq_port": 0, "model_name": "tiny"},
     }

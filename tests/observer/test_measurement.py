@@ -20,16 +20,17 @@ def step(ms: float, *shares: tuple[int, int, int]) -> Stepped:
     return Stepped(Rank(1), "r0", began_us=0, took_us=round(ms * 1000), shares=made)
 
 
-def test_the_curve_is_the_median_of_steps_of_equal_size_and_rare_sizes_are_left_out() -> None:
+def test_the_curve_is_the_median_of_steps_of_equal_size_and_rare_sizes_join_the_next() -> None:
     stage = StageMeasurement()
     for ms in (120.0, 121.0, 900.0):
         stage.add(step(ms, (1, 0, 0)))
     for ms in (428.0, 429.0, 430.0):
         stage.add(step(ms, (5, 4, 4)))
-    stage.add(step(1.0, (3, 2, 2)))
+    stage.add(step(427.0, (3, 2, 2)))
+    stage.add(step(440.0, (30, 29, 29)))
     curve = stage.curve()
     assert curve is not None
-    assert curve.points == ((1, 121.0), (5, 429.0))
+    assert curve.points == ((1, 121.0), (3, 428.5))
 
 
 def test_what_a_further_session_costs_is_found_in_shared_steps() -> None:
@@ -49,6 +50,14 @@ def test_a_stage_that_was_never_seen_alone_has_no_curve() -> None:
     assert stage.curve() is None
     assert stage.agreement == 1.0
     assert StageMeasurement().agreement is None
+
+
+def test_a_draft_that_was_silent_was_wrong_where_it_need_not_guess() -> None:
+    stage = StageMeasurement()
+    for shares in ((4, 3, 3), (1, 0, 0), (2, 1, 0)):
+        stage.add(step(10.0, shares))
+    assert stage.agreement == pytest.approx(3 / 4)
+    assert stage.agreement_with_silence == pytest.approx(3 / 5)
 
 
 @pytest.mark.parametrize("truth", [0.3, 0.8, 0.95])

@@ -22,6 +22,7 @@ from pipespec.cli.down import down
 from pipespec.cli.generate import generate
 from pipespec.cli.models import models
 from pipespec.cli.plan import plan
+from pipespec.cli.profile import profile
 from pipespec.cli.serve import serve
 from pipespec.cli.trace import trace
 from pipespec.cli.up import supervise, up
@@ -47,7 +48,7 @@ def cli(*, debug: bool) -> None:
     del debug  # read by `run`, which has to know it when the parsing itself fails
 
 
-for _command in (up, down, generate, chat, demo, models, plan, trace, bench, serve, supervise):
+for _command in (up, down, generate, chat, demo, models, profile, plan, trace, bench, serve, supervise):
     cli.add_command(_command)
 
 

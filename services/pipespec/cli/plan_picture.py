@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipespec.ops.errors import SettingsError
-from pipespec.planner.search import Comparison
+from pipespec.planner.search import LOOKAHEADS, Comparison
 
 SIZE_INCHES = (7.5, 4.5)
 FORMATS = (".svg", ".png", ".pdf")
@@ -35,6 +35,7 @@ def draw(comparison: Comparison, file: Path) -> None:
                 axes.plot(lengths, times, style, label=option.name + mode)
         axes.axhline(comparison.alone.prediction.ms_per_token, color="0.5", label="target alone")
         axes.set_xscale("log", base=2)
+        axes.set_xticks(LOOKAHEADS, [str(length) for length in LOOKAHEADS])
         axes.set_ylim(bottom=0)
         axes.set_xlabel("lookahead of the last draft, the others at their best")
         axes.set_ylabel("ms per token")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import click
@@ -14,10 +13,6 @@ from pipespec.observer.observer import Heard, Observer
 from pipespec.observer.timeline import Timeline, timeline_of
 from pipespec.ops.pipeline import Pipeline
 from pipespec.protocol.ids import SessionId
-
-_SLICE_S = 0.1
-_AFTERWARDS_S = 0.3
-"""For what is under way when the answer is complete."""
 
 
 def record(
@@ -32,31 +27,15 @@ def record(
                 heard.extend(observer.listen(seconds or 0.0))
         else:
             with waiting_line("tracing one answer"):
-                _listen_to_one(observer, heard, grpc_url(pipeline), prompt, options)
+                heard.extend(observer.listen_while(lambda: _ask(grpc_url(pipeline), prompt, options)))
         if observer.num_overflowed:
             stderr.print(f"{observer.num_overflowed} messages came too fast and are missing")
     return heard
 
 
-def _listen_to_one(
-    observer: Observer, heard: list[Heard], url: str, prompt: str, options: dict[str, Any]
-) -> None:
-    failures: list[Exception] = []
-
-    def ask() -> None:
-        try:
-            with Client(url) as client:
-                client.generate(messages=[{"role": "user", "content": prompt}], **options)
-        except Exception as error:  # noqa: BLE001  # raised again on the thread that asked for it
-            failures.append(error)
-
-    asking = threading.Thread(target=ask, name="trace-request", daemon=True)
-    asking.start()
-    while asking.is_alive():
-        heard.extend(observer.listen(_SLICE_S))
-    heard.extend(observer.listen(_AFTERWARDS_S))
-    if failures:
-        raise failures[0]
+def _ask(url: str, prompt: str, options: dict[str, Any]) -> None:
+    with Client(url) as client:
+        client.generate(messages=[{"role": "user", "content": prompt}], **options)
 
 
 def chosen(heard: list[Heard], session: str | None) -> Timeline:

@@ -16,7 +16,7 @@ from pipespec.protocol.ids import Rank
 from pipespec.protocol.messages import Stepped
 
 MIN_SAMPLES = 3
-"""Steps of equal size that make a point of a curve."""
+"""Steps that make a point of a curve."""
 MAX_POINTS = 24
 
 
@@ -29,6 +29,7 @@ class StageMeasurement:
         self._shared: list[tuple[int, int, float]] = []
         self._right = 0
         self._wrong = 0
+        self._silent = 0
 
     def add(self, step: Stepped) -> None:
         """Count a step."""
@@ -41,6 +42,7 @@ class StageMeasurement:
         for share in step.shares:
             self._right += share.accepted
             self._wrong += share.accepted < share.candidates
+            self._silent += share.candidates == 0 and share.said > 0
 
     @property
     def num_judged(self) -> int:
@@ -52,18 +54,39 @@ class StageMeasurement:
         """Of the earlier stage with this one, per token; None where nothing was checked."""
         return self._right / self.num_judged if self.num_judged else None
 
+    @property
+    def agreement_with_silence(self) -> float | None:
+        """The same, where a step without candidates counts as a wrong one: of a stage that does not always guess."""
+        judged = self.num_judged + self._silent
+        return self._right / judged if judged else None
+
     def curve(self) -> LatencyCurve | None:
         """Milliseconds by tokens in the step; None where too few steps of one session were seen."""
-        often = {tokens: ms for tokens, ms in sorted(self._alone_ms.items()) if len(ms) >= MIN_SAMPLES}
-        if not often:
+        points = self._pooled()
+        if not points:
             return None
-        points = [(tokens, median(ms)) for tokens, ms in often.items()]
         stride = -(-len(points) // MAX_POINTS)
         chosen = points[::stride] if points[-1] in points[::stride] else [*points[::stride], points[-1]]
         alone = LatencyCurve(tuple((tokens, round(ms, 3)) for tokens, ms in chosen))
         surplus = [(ms - alone.ms(tokens)) / (sessions - 1) for tokens, sessions, ms in self._shared]
         session_ms = max(0.0, median(surplus)) if len(surplus) >= MIN_SAMPLES else 0.0
         return LatencyCurve(alone.points, session_ms=round(session_ms, 3))
+
+    def _pooled(self) -> list[tuple[int, float]]:
+        """Points of at least ``MIN_SAMPLES`` steps; where a size is too rare, with the next larger ones.
+
+        A pool stands at its smallest size: what differs most is one token from several.
+        """
+        points: list[tuple[int, float]] = []
+        pool: list[float] = []
+        smallest = 0
+        for num_tokens, times in sorted(self._alone_ms.items()):
+            smallest = smallest if pool else num_tokens
+            pool += times
+            if len(pool) >= MIN_SAMPLES:
+                points.append((smallest, median(pool)))
+                pool = []
+        return points
 
 
 class Measurement:

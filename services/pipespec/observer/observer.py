@@ -7,8 +7,9 @@ messages, or be too slow.
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -23,6 +24,9 @@ _LEASE_MS = 5000
 _RENEW_S = 1.0
 _EVERYTHING = (FLEET, Topic(b"stage."), Topic(b"gateway."))
 _REMEMBERED = 100_000
+_SLICE_S = 0.1
+_AFTERWARDS_S = 0.3
+"""For what is under way when the action has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,24 @@ class Observer:
                     if isinstance(envelope.message, Heartbeat):
                         self.replicas[envelope.sender] = envelope.message
                     yield Heard(at_us, envelope)
+
+    def listen_while(self, action: Callable[[], None]) -> Iterator[Heard]:
+        """What is said while ``action`` runs on a thread of its own, and shortly afterwards; raises what it raises."""
+        failures: list[Exception] = []
+
+        def run() -> None:
+            try:
+                action()
+            except Exception as error:  # noqa: BLE001  # raised again on the thread that asked for it
+                failures.append(error)
+
+        acting = threading.Thread(target=run, name="observed", daemon=True)
+        acting.start()
+        while acting.is_alive():
+            yield from self.listen(_SLICE_S)
+        yield from self.listen(_AFTERWARDS_S)
+        if failures:
+            raise failures[0]
 
     def wait_for_replicas(self, num_stages: int, *, timeout_s: float = 5.0) -> None:
         """Return when a replica of every stage was heard of and has been asked for its steps.
