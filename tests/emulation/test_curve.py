@@ -56,3 +56,8 @@ def test_a_bad_curve_is_refused_with_its_value(
 ) -> None:
     with pytest.raises(SettingsError, match=said):
         LatencyCurve(points, session_ms)
+
+
+def test_two_points_at_one_and_two_are_a_step_that_stays_flat() -> None:
+    curve = LatencyCurve(((1, 120.0), (2, 428.0)))
+    assert [curve.ms(tokens) for tokens in (1, 2, 3, 100)] == [120.0, 428.0, 428.0, 428.0]

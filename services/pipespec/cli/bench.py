@@ -41,11 +41,16 @@ def scale(*, replicas: str, sessions: str | None, tokens: int, out: Path | None)
 )
 @click.option("--tokens", default=256, show_default=True, type=click.IntRange(8, 4096), help="Of each text.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures as JSON.")
-def paper(*, sessions: int, tokens: int, out: Path | None) -> None:
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw tokens over time (.svg or .png).",
+)
+def paper(*, sessions: int, tokens: int, out: Path | None, plot: Path | None) -> None:
     """The chains of the PipeSpec paper, with its recorded latencies and agreements, beside its figures."""
     from pipespec.cli.bench_report import show_paper  # noqa: PLC0415 - `--help` does without
 
-    show_paper(sessions=sessions, tokens=tokens, out=out)
+    show_paper(sessions=sessions, tokens=tokens, out=out, plot=plot)
 
 
 def _numbers(option: str, text: str) -> list[int]:

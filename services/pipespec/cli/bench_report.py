@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipespec.bench.paper import PaperRow, run_paper
-from pipespec.bench.recorded import CHAINS
+from pipespec.bench.recorded import CHAINS, SEVENTY_B, Mode
 from pipespec.bench.scale import Cell, ScaleRow, run_scale
 from pipespec.cli.local.temporary import temporary_pipeline
 
@@ -35,10 +34,19 @@ def show_scale(loads: Sequence[tuple[int, int]], *, tokens: int, out: Path | Non
     _show(_scale_table(rows), [row.document() for row in rows], out)
 
 
-def show_paper(*, sessions: int, tokens: int, out: Path | None) -> None:
+def show_paper(*, sessions: int, tokens: int, out: Path | None, plot: Path | None) -> list[PaperRow]:
     """Measure the paper's chains."""
-    rows = list(run_paper(CHAINS, temporary_pipeline, sessions=sessions, tokens=tokens))
-    _show(_paper_table(rows), [asdict(row) | {"speed_up": row.speed_up} for row in rows], out)
+    rows: list[PaperRow] = []
+    for row in run_paper(CHAINS, temporary_pipeline, sessions=sessions, tokens=tokens):
+        rows.append(row)
+        console.print(f"{row.chain.name}: {row.speed_up(Mode.PIPELINE):.2f}x the target alone")
+    _show(_paper_table(rows), [row.document() for row in rows], out)
+    console.print(_added_line(rows), highlight=False)
+    if plot is not None:
+        from pipespec.cli.paper_picture import draw  # noqa: PLC0415 - matplotlib is in the extra 'bench'
+
+        draw(rows, plot)
+    return rows
 
 
 def _show(table: Table, document: list[dict[str, Any]], out: Path | None) -> None:
@@ -49,18 +57,37 @@ def _show(table: Table, document: list[dict[str, Any]], out: Path | None) -> Non
 
 def _paper_table(rows: Sequence[PaperRow]) -> Table:
     table = Table(title="milliseconds per token, HumanEval chains of arXiv 2505.01572", title_justify="left")
-    for name in ("chain", "target alone", "pipeline", "speed-up", "paper", "recorded runs"):
-        table.add_column(name, justify="left" if name == "chain" else "right")
+    names = ("chain", "mode", "services", "speed-up", "simulator", "closed form", "paper", "recorded runs")
+    for name in names:
+        table.add_column(name, justify="left" if name in ("chain", "mode") else "right", no_wrap=True)
     for row in rows:
-        table.add_row(
-            row.chain.name,
-            f"{mean(row.alone_ms):.1f}",
-            f"{mean(row.pipeline_ms):.1f} ± {row.error_ms:.1f}",
-            f"{row.speed_up:.2f}x",
-            f"{row.chain.paper:.2f}x" if row.chain.paper else "-",
-            ", ".join(f"{run:.2f}x" for run in row.chain.runs) or "-",
-        )
+        for mode, cell in row.cells.items():
+            paper = row.chain.paper.get(mode)
+            table.add_row(
+                row.chain.name if mode is Mode.ALONE else "",
+                mode.value,
+                f"{cell.mean_ms:.1f} ± {cell.error_ms:.1f}",
+                f"{row.speed_up(mode):.2f}x",
+                _beside(cell.simulated_ms, cell.mean_ms),
+                _beside(cell.analytic_ms, cell.mean_ms),
+                f"{paper:.2f}x" if paper else "-",
+                ", ".join(f"{run:.2f}x" for run in row.chain.runs.get(mode, ())) or "-",
+            )
     return table
+
+
+def _beside(predicted_ms: float, measured_ms: float) -> str:
+    return f"{predicted_ms:.1f} ({100 * (predicted_ms / measured_ms - 1):+.1f} %)"
+
+
+def _added_line(rows: Sequence[PaperRow]) -> str:
+    added = mean(row.added_ms for row in rows)
+    verify_ms = SEVENTY_B["latency_ms"][2]
+    hop, slow_hop = (mean(row.hop_ms[index] for row in rows) for index in (0, 1))
+    return (
+        f"The services add {added:.2f} ms to a step of the target: {100 * added / verify_ms:.2f} % of a verification. One hop "
+        f"through the broker takes {hop:.2f} ms (p99 {slow_hop:.2f})."
+    )
 
 
 def _scale_table(rows: Sequence[ScaleRow]) -> Table:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipespec.ops.errors import SettingsError
+from pipespec.cli.pictures import picture
 from pipespec.planner.search import LOOKAHEADS, Comparison
 
 SIZE_INCHES = (7.5, 4.5)
-FORMATS = (".svg", ".png", ".pdf")
 
 
 def draw(comparison: Comparison, file: Path) -> None:
@@ -17,16 +16,7 @@ def draw(comparison: Comparison, file: Path) -> None:
     Raises:
         SettingsError: matplotlib is missing, or the suffix names no format.
     """
-    if file.suffix not in FORMATS:
-        raise SettingsError(f"--plot {file}: expected a name that ends with {', '.join(FORMATS)}")
-    try:
-        import matplotlib as mpl  # noqa: PLC0415 - optional
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError as error:
-        raise SettingsError("--plot needs matplotlib: pip install 'pipespec[bench]'") from error
-
-    with mpl.rc_context({"svg.hashsalt": "pipespec", "svg.fonttype": "none"}):  # equal plans, equal files
-        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+    with picture(file, inches=SIZE_INCHES) as figure:
         axes = figure.subplots()
         for style, options in (("-o", comparison.free), ("--x", comparison.synchronous)):
             for option in options:
@@ -41,4 +31,3 @@ def draw(comparison: Comparison, file: Path) -> None:
         axes.set_ylabel("ms per token")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize=8)
-        figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)

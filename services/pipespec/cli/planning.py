@@ -70,7 +70,17 @@ def _table(pipeline: Pipeline, comparison: Comparison) -> Table:
     table = Table(
         title=f"{pipeline.name}: one stream, predicted by simulation of the protocol", title_justify="left"
     )
-    for name in ("chain", "mode", "lookahead", "ms/token", "speed-up", "tokens/step", "busy", ""):
+    for name in (
+        "chain",
+        "mode",
+        "lookahead",
+        "ms/token",
+        "closed form",
+        "speed-up",
+        "tokens/step",
+        "busy",
+        "",
+    ):
         table.add_column(name, justify="left" if name in ("chain", "mode", "") else "right", no_wrap=True)
     rows = [("target alone", comparison.alone), ("as in the file", comparison.as_given)]
     rows += [("free-running", option) for option in comparison.free]
@@ -82,6 +92,7 @@ def _table(pipeline: Pipeline, comparison: Comparison) -> Table:
             mode,
             ", ".join(str(length) for length in option.lookaheads) or "-",
             f"{prediction.ms_per_token:.1f} ± {prediction.error_ms:.1f}",
+            f"{prediction.analytic_ms:.1f}",
             f"{option.speed_up:.2f}x",
             f"{prediction.tokens_per_step:.2f}",
             " ".join(f"{busy:.0%}" for busy in prediction.busy),
@@ -152,6 +163,7 @@ def plan_document(
             "lookaheads": list(option.lookaheads),
             "ms_per_token": prediction.ms_per_token,
             "error_ms": prediction.error_ms,
+            "analytic_ms_per_token": prediction.analytic_ms,
             "speed_up": option.speed_up,
             "tokens_per_target_step": prediction.tokens_per_step,
             "busy": list(prediction.busy),

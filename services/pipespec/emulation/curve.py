@@ -21,8 +21,8 @@ class LatencyCurve:
     """Milliseconds per step: linear between points, flat before the first, straight on after the last.
 
     Attributes:
-        points: (tokens in the step, milliseconds), at least one, tokens >= 1 and ascending. Two points at 1 and 2 make
-            a step. After the last one the slope of the last two goes on; a falling one does not.
+        points: (tokens in the step, milliseconds), at least one, tokens >= 1 and ascending. After the last one the slope
+            of the last two goes on, unless it falls, or they are at 1 and 2: that is a step, flat from there on.
         session_ms: for every session of a step but the first.
     """
 
@@ -68,6 +68,8 @@ class LatencyCurve:
         (tokens, milliseconds), (next_tokens, next_ms) = points[right - 1], points[right]
         slope = (next_ms - milliseconds) / (next_tokens - tokens)
         if is_beyond:
+            if next_tokens == 2:  # a step from one token to several
+                return next_ms
             return next_ms + max(0.0, slope) * (num_tokens - next_tokens)
         return milliseconds + slope * (num_tokens - tokens)
 

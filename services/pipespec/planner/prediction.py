@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipespec.emulation.chain import curve_of, emulation_of
 from pipespec.ops.pipeline import Pipeline
+from pipespec.planner.analytic import synchronous_chain_ms_per_token
+from pipespec.planner.pipeline_rate import chain_rate
 from pipespec.planner.simulation.clients import Request
 from pipespec.planner.simulation.run import BUS_S, SimulationResult, simulate
 from pipespec.planner.variants import with_replicas
@@ -34,12 +37,14 @@ class Prediction:
         tokens_per_step: of the target.
         busy: share of its time that each stage is in steps, by rank.
         error_ms: standard error of ``ms_per_token``: texts differ in how often drafts agree.
+        analytic_ms: per token by the closed forms, which know neither bus nor texts.
     """
 
     ms_per_token: float
     tokens_per_step: float
     busy: tuple[float, ...]
     error_ms: float
+    analytic_ms: float
 
 
 def predict(pipeline: Pipeline, texts: Texts, *, speculate: bool = True) -> Prediction:
@@ -52,10 +57,22 @@ def predict(pipeline: Pipeline, texts: Texts, *, speculate: bool = True) -> Pred
     """
     apart = with_replicas(pipeline, [texts.count] * len(pipeline.stages), max_sessions=1)
     requests = [Request((33 + n,), texts.tokens, speculate=speculate) for n in range(texts.count)]
-    return _summary(simulate(apart, requests, bus_s=texts.bus_s))
+    result = simulate(apart, requests, bus_s=texts.bus_s)
+    return _summary(result, analytic_ms(pipeline) if speculate else curve_of(pipeline.target).ms(1))
 
 
-def _summary(result: SimulationResult) -> Prediction:
+def analytic_ms(pipeline: Pipeline) -> float:
+    """Milliseconds per token of a single stream by the closed forms, synchronous where every stage waits for the one before it."""
+    drafts = pipeline.stages[:-1]
+    curves = [curve_of(stage) for stage in pipeline.stages]
+    agreements = [emulation_of(stage).agreement or 0.0 for stage in drafts]
+    waits = [stage.wait_for for stage in pipeline.stages[1:]]
+    if waits and all(waits):
+        return synchronous_chain_ms_per_token(curves, agreements, waits)
+    return chain_rate(curves, agreements, [stage.lookahead for stage in drafts]).ms_per_token
+
+
+def _summary(result: SimulationResult, by_closed_form_ms: float) -> Prediction:
     times = [session.ms_per_token for session in result.load.sessions]
     mean = sum(times) / len(times)
     spread = sum((one - mean) ** 2 for one in times) / max(1, len(times) - 1)
@@ -64,4 +81,5 @@ def _summary(result: SimulationResult) -> Prediction:
         tokens_per_step=result.load.num_tokens / result.stages[-1].steps,
         busy=tuple(stage.busy for stage in result.stages),
         error_ms=(spread / len(times)) ** 0.5,
+        analytic_ms=by_closed_form_ms,
     )

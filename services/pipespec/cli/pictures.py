@@ -1,0 +1,35 @@
+"""Opens a matplotlib figure for a command and saves it: the same figures give the same file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipespec.ops.errors import SettingsError
+
+if TYPE_CHECKING:  # the extra 'bench'
+    from matplotlib.figure import Figure
+
+FORMATS = (".svg", ".png", ".pdf")
+
+
+@contextmanager
+def picture(file: Path, *, inches: tuple[float, float]) -> Iterator[Figure]:
+    """Yield a figure to draw on; it is written to ``file`` at the end.
+
+    Raises:
+        SettingsError: matplotlib is missing, or the suffix names no format.
+    """
+    if file.suffix not in FORMATS:
+        raise SettingsError(f"--plot {file}: expected a name that ends with {', '.join(FORMATS)}")
+    try:
+        import matplotlib as mpl  # noqa: PLC0415 - optional
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError as error:
+        raise SettingsError("--plot needs matplotlib: pip install 'pipespec[bench]'") from error
+    with mpl.rc_context({"svg.hashsalt": "pipespec", "svg.fonttype": "none"}):
+        figure = Figure(figsize=inches, layout="constrained")
+        yield figure
+        figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
