@@ -8,26 +8,13 @@ from hypothesis import strategies as st
 
 from pipespec.emulation.curve import LatencyCurve
 from pipespec.ops.errors import SettingsError
-from pipespec.ops.pipeline import Pipeline, parse_pipeline
 from pipespec.planner.pipeline_rate import Draft, alone, break_even_agreement, chain_rate, pipeline_rate
 from pipespec.planner.prediction import Texts, predict
+from planner.chains import pipeline, stage
 
 FLAT = LatencyCurve(((1, 100.0),))
 NF4 = LatencyCurve(((1, 120.0), (2, 428.0), (35, 439.0)))
-MANY = Texts(count=24, tokens=384, bus_s=0.0)
-
-
-def chain(*stages: tuple[dict[int, float], float | None, int]) -> Pipeline:
-    """Stages of (latencies, agreement, lookahead)."""
-    document = [
-        {
-            "kind": "emulated",
-            "lookahead": lookahead,
-            "emulation": {"latency_ms": curve} | ({"agreement": agreement} if agreement is not None else {}),
-        }
-        for curve, agreement, lookahead in stages
-    ]
-    return parse_pipeline({"stages": document}, source="test")
+MANY = Texts(count=12, tokens=256, bus_s=0.0)
 
 
 def test_a_draft_that_is_never_right_changes_nothing_but_the_cost_of_checking_it() -> None:
@@ -68,18 +55,18 @@ def test_a_pair_takes_as_long_as_in_the_simulator(
 ) -> None:
     curve = LatencyCurve(tuple(latency.items()))
     analytic = chain_rate([LatencyCurve(((1, draft_ms),)), curve], [agreement], [lookahead])
-    simulated = predict(chain(({1: draft_ms}, agreement, lookahead), (latency, None, 8)), MANY)
+    simulated = predict(pipeline(stage({1: draft_ms}, agreement, lookahead=lookahead), stage(latency)), MANY)
     assert analytic.ms_per_token == pytest.approx(
         simulated.ms_per_token, rel=0.02, abs=3 * simulated.error_ms
     )
 
 
 def test_three_stages_take_nearly_as_long_as_in_the_simulator() -> None:
-    stages = (({1: 5.0}, 0.85, 8), ({1: 20.0, 8: 24.0}, 0.92, 32), ({1: 100.0, 32: 110.0}, None, 8))
-    analytic = chain_rate(
-        [LatencyCurve(tuple(latency.items())) for latency, _, _ in stages], [0.85, 0.92], [8, 32]
-    )
-    simulated = predict(chain(*stages), MANY)
+    small, middle, target = {1: 5.0}, {1: 20.0, 8: 24.0}, {1: 100.0, 32: 110.0}
+    curves = [LatencyCurve(tuple(latency.items())) for latency in (small, middle, target)]
+    analytic = chain_rate(curves, [0.85, 0.92], [8, 32])
+    stages = (stage(small, 0.85, lookahead=8), stage(middle, 0.92, lookahead=32), stage(target))
+    simulated = predict(pipeline(*stages), MANY)
     assert analytic.ms_per_token == pytest.approx(simulated.ms_per_token, rel=0.1)
     assert analytic.ms_per_token < alone(FLAT).ms_per_token
 

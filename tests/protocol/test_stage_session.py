@@ -2,52 +2,12 @@
 
 from __future__ import annotations
 
-from pipespec.protocol.ids import Epoch, Position, Rank, TokenId, gateway_inbox, stage_inbox
-from pipespec.protocol.messages import ChainIdentity, Open, Segment, SegmentKind, SessionState
-from pipespec.protocol.rules import Rules
-from pipespec.protocol.sampling import Sampling
-from pipespec.protocol.stage_session import StageLimits, StageSession
-from pipespec.protocol.work import Outcome, Work
-from protocol.examples import SESSION, ids
-
-GATEWAY = gateway_inbox("g0")
-LIMITS = StageLimits(lookahead=4, max_chunk=8, context_len=100)
-
-
-def opened(
-    rank: int, *, prompt: tuple[TokenId, ...] = ids(1, 2, 3), limits: StageLimits = LIMITS, **sampling: object
-) -> StageSession:
-    message = Open(
-        session=SESSION,
-        epoch=Epoch(0),
-        route=("a", "b", "c"),
-        identity=ChainIdentity(b"w" * 16, b"t" * 16),
-        prompt=prompt,
-        sampling=Sampling(**{"max_tokens": 50, **sampling}),  # type: ignore[arg-type]
-        committed=(),
-    )
-    return StageSession(message, rank=Rank(rank), gateway=GATEWAY, limits=limits, rules=Rules())
-
-
-def hear(session: StageSession, rank: int, *tokens: int, base: int = 0) -> None:
-    digest = session.claims.log.digest_at(base)
-    segment = Segment(SegmentKind.SPECULATION, SESSION, session.epoch, Position(base), digest, ids(*tokens))
-    session.on_segment(Rank(rank), segment)
-
-
-def commit(session: StageSession, length: int) -> None:
-    digest = session.claims.log.digest_at(length)
-    session.on_state(SessionState(SESSION, session.epoch, Position(length), digest, ()))
-
-
-def done(work: Work, picks: tuple[TokenId, ...] | list[TokenId]) -> Outcome:
-    return Outcome(picks, held=work.start + len(work.tokens))
-
-
-def run(session: StageSession, *picks: int) -> None:
-    work = session.work(max_tokens=99)
-    assert work is not None
-    session.on_outcome(work, done(work, ids(*picks)), busy_us=1)
+from pipespec.protocol.ids import Rank, stage_inbox
+from pipespec.protocol.messages import SegmentKind
+from pipespec.protocol.stage_session import StageLimits
+from pipespec.protocol.work import Outcome
+from protocol.examples import ids
+from protocol.sessions import GATEWAY, commit, done, hear, opened, run
 
 
 def test_a_prompt_that_begins_as_a_cached_one_is_fed_from_where_the_cache_ends() -> None:

@@ -23,8 +23,8 @@ class Texts:
         bus_s: seconds from a publication to its arrival.
     """
 
-    count: int = 8
-    tokens: int = 512
+    count: int
+    tokens: int
     bus_s: float = BUS_S
 
 

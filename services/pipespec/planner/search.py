@@ -11,6 +11,7 @@ from pipespec.planner.prediction import Prediction, Texts, predict
 from pipespec.planner.variants import sub_chains, synchronous, with_lookaheads, with_stages
 
 LOOKAHEADS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+FINAL_TEXTS = Texts(count=8, tokens=512)
 SEARCH_TEXTS = Texts(count=4, tokens=256)
 """Enough to rank; what is chosen is predicted again with more."""
 _NEARLY_BEST = 1.005
@@ -86,27 +87,31 @@ def num_searches(num_stages: int) -> int:
 
 
 def compare(
-    pipeline: Pipeline, *, texts: Texts | None = None, on_progress: Callable[[], None] = lambda: None
+    pipeline: Pipeline,
+    *,
+    texts: Texts = FINAL_TEXTS,
+    search_texts: Texts = SEARCH_TEXTS,
+    on_progress: Callable[[], None] = lambda: None,
 ) -> Comparison:
     """Simulate all ways to serve the pipeline's target.
 
     Args:
         pipeline: of emulated stages.
         texts: for the final predictions.
+        search_texts: for the search.
         on_progress: called ``num_searches`` times.
 
     Raises:
         SettingsError: a stage is not emulated.
     """
-    final = texts or Texts(bus_s=SEARCH_TEXTS.bus_s)
     chains = list(sub_chains(len(pipeline.stages)))
     only_target = with_stages(pipeline, chains[0])
-    alone_prediction = predict(only_target, final)
+    alone_prediction = predict(only_target, texts)
     alone = Option(chains[0], (), alone_prediction, 1.0, only_target)
     on_progress()
 
     def option(ranks: tuple[int, ...], chosen: Pipeline, found: Found) -> Option:
-        prediction = predict(chosen, final)
+        prediction = predict(chosen, texts)
         speed_up = alone_prediction.ms_per_token / prediction.ms_per_token
         return Option(ranks, found.lookaheads, prediction, speed_up, chosen, found.by_last)
 
@@ -117,10 +122,10 @@ def compare(
     pairs: list[Option] = []
     for ranks in chains[1:]:
         chain = with_stages(pipeline, ranks)
-        found = find_lookaheads(chain, with_lookaheads)
+        found = find_lookaheads(chain, with_lookaheads, search_texts)
         free.append(option(ranks, with_lookaheads(chain, found.lookaheads), found))
         if len(ranks) == 2:
-            found = find_lookaheads(chain, synchronous)
+            found = find_lookaheads(chain, synchronous, search_texts)
             pairs.append(option(ranks, synchronous(chain, found.lookaheads), found))
         on_progress()
     return Comparison(alone, as_given, tuple(free), tuple(pairs))
@@ -134,18 +139,21 @@ class Found:
     by_last: tuple[tuple[int, float], ...]
 
 
-def find_lookaheads(chain: Pipeline, variant: Callable[[Pipeline, Lookaheads], Pipeline]) -> Found:
+def find_lookaheads(
+    chain: Pipeline, variant: Callable[[Pipeline, Lookaheads], Pipeline], texts: Texts = SEARCH_TEXTS
+) -> Found:
     """Coordinate descent over ``LOOKAHEADS``, from the stage before the target to the first.
 
     Args:
         chain: of at least two stages.
         variant: makes the pipeline of a chain and its lookaheads.
+        texts: that they are compared on.
     """
     seen: dict[Lookaheads, float] = {}
 
     def ms(lookaheads: Lookaheads) -> float:
         if lookaheads not in seen:
-            seen[lookaheads] = predict(variant(chain, lookaheads), SEARCH_TEXTS).ms_per_token
+            seen[lookaheads] = predict(variant(chain, lookaheads), texts).ms_per_token
         return seen[lookaheads]
 
     best: Lookaheads = (8,) * (len(chain.stages) - 1)
