@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipespec.bench.paper import check_texts, run_paper
-from pipespec.bench.recorded import CHAINS
+from pipespec.bench.paper import check_texts
 from pipespec.bench.scale import Cell, emulated_chain, run_scale
 from pipespec.cli.local.temporary import temporary_pipeline
 from pipespec.ops.errors import InvariantBroken
@@ -24,9 +23,3 @@ def test_tokens_that_are_not_the_targets_own_end_the_benchmark() -> None:
     wrong = LoadResult((Arrivals((1, 2, 3), (0.1, 0.2, 0.3)),), total_s=0.3)
     with pytest.raises(InvariantBroken):
         check_texts(emulated_chain(replicas=1, max_sessions=1), [[5, 6]], wrong)
-
-
-def test_a_chain_of_the_paper_is_measured_beside_the_target_alone() -> None:
-    (row,) = run_paper(CHAINS[:1], temporary_pipeline, sessions=2, tokens=8)
-    assert len(row.alone_ms) == len(row.pipeline_ms) == 2
-    assert row.speed_up > 0

@@ -15,6 +15,7 @@ from pipespec.bench.paper import PaperRow, run_paper
 from pipespec.bench.recorded import CHAINS, SEVENTY_B, Mode
 from pipespec.bench.scale import Cell, ScaleRow, run_scale
 from pipespec.cli.local.temporary import temporary_pipeline
+from pipespec.cli.pictures import check_can_draw
 
 _TABLE_WIDTH = 118
 """A table keeps its columns where the output is not a terminal."""
@@ -22,7 +23,7 @@ _TABLE_WIDTH = 118
 console = Console(width=max(Console().width, _TABLE_WIDTH))
 
 
-def show_scale(loads: Sequence[tuple[int, int]], *, tokens: int, out: Path | None) -> None:
+def show_scale(loads: Sequence[tuple[int, int]], *, tokens: int, out: Path | None) -> list[ScaleRow]:
     """Measure loads of (replicas, sessions)."""
     cells = [Cell(replicas, sessions, tokens) for replicas, sessions in loads]
     rows: list[ScaleRow] = []
@@ -32,10 +33,13 @@ def show_scale(loads: Sequence[tuple[int, int]], *, tokens: int, out: Path | Non
             f"{row.cell.replicas} replicas, {row.cell.sessions} sessions: {row.tokens_per_s:.0f} tokens/s"
         )
     _show(_scale_table(rows), [row.document() for row in rows], out)
+    return rows
 
 
 def show_paper(*, sessions: int, tokens: int, out: Path | None, plot: Path | None) -> list[PaperRow]:
     """Measure the paper's chains."""
+    if plot is not None:
+        check_can_draw(plot)
     rows: list[PaperRow] = []
     for row in run_paper(CHAINS, temporary_pipeline, sessions=sessions, tokens=tokens):
         rows.append(row)

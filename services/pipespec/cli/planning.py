@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pipespec.cli.pictures import check_can_draw
 from pipespec.cli.progress import progress_bar
 from pipespec.emulation.chain import name_of
 from pipespec.ops.errors import SettingsError
@@ -27,6 +28,8 @@ def make_plan(pipeline: Pipeline, demand: Demand | None, *, as_json: bool, plot:
         SettingsError: a stage is not emulated, or nothing can draw.
     """
     _check_is_measured(pipeline)
+    if plot is not None:
+        check_can_draw(plot)
     with progress_bar() as on_progress:
         total, done = num_searches(len(pipeline.stages)), 0
 
