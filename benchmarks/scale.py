@@ -19,9 +19,8 @@ LOADS = ((1, 1), (1, 16), (2, 32), (4, 64), (8, 128), (16, 256), (32, 512), (32,
 @click.option("--tokens", default=64, type=click.IntRange(2, 4096), help="Per session.")
 def main(*, tokens: int) -> None:
     """Measures what broker, gateway and stages cost, and when this machine's processor is the limit."""
-    rows = show_scale(LOADS, tokens=tokens, out=None)
+    document = {"machine": describe(cpu_name()), **show_scale(LOADS, tokens=tokens, out=None)}
     RESULTS.mkdir(exist_ok=True)
-    document = {"machine": describe(cpu_name()), "rows": [row.document() for row in rows]}
     file = RESULTS / f"scale-{slug(cpu_name())}.json"
     file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 

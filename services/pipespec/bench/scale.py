@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any
 
+from pipespec.bench.flood import flood
+from pipespec.bench.hops import measure_hops
 from pipespec.bench.load import run_load
 from pipespec.bench.paper import Start, check_texts
 from pipespec.bench.usage import Usage, read_usage
 from pipespec.ops.pipeline import Pipeline, parse_pipeline
-from pipespec.planner.arrivals import LoadResult
+from pipespec.planner.arrivals import LoadResult, percentile
 
 PROMPT = 16
 
@@ -60,6 +62,35 @@ class ScaleRow:
     def document(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerLimit:
+    """What one broker can do, with nothing else going on.
+
+    Attributes:
+        messages_per_s: from one publisher to one subscriber, which share this machine with it.
+        cpu_us: of the broker's process per message.
+        hop_ms: from one process to another, one message at a time: median and 99th percentile.
+    """
+
+    messages_per_s: float
+    cpu_us: float
+    hop_ms: tuple[float, float]
+
+
+def measure_broker(start: Start) -> BrokerLimit:
+    """Flood a broker, then send single messages."""
+    with start(emulated_chain(replicas=1, max_sessions=1)) as running:
+        before = read_usage(running)
+        through = flood(running.brokers)
+        spent = read_usage(running).since(before)
+        hops = [1e3 * seconds for seconds in measure_hops(running.brokers)]
+    return BrokerLimit(
+        messages_per_s=through.messages_per_s,
+        cpu_us=1e6 * spent.cpu_s["broker"] / through.messages,
+        hop_ms=(percentile(hops, 0.5), percentile(hops, 0.99)),
+    )
 
 
 def emulated_chain(*, replicas: int, max_sessions: int) -> Pipeline:

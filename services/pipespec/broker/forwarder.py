@@ -16,6 +16,8 @@ from pipespec.bus.sockets import Context, broker_in, broker_out
 from pipespec.ops.errors import SettingsError
 
 _CONTROL = "inproc://control"
+_FRAMES = 2
+"""Of every message: topic and content; libzmq counts frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,13 @@ class Forwarder:
             self._control.send(b"STATISTICS")
             frames = self._control.recv_multipart()
         count = [int(struct.unpack("=Q", frame)[0]) for frame in frames]
-        # libzmq: frontend received (msgs, bytes), sent (msgs, bytes), then the same of the backend
-        return Statistics(messages_in=count[0], bytes_in=count[1], messages_out=count[6], bytes_out=count[7])
+        # libzmq: frontend received (frames, bytes), sent (frames, bytes), then the same of the backend
+        return Statistics(
+            messages_in=count[0] // _FRAMES,
+            bytes_in=count[1],
+            messages_out=count[6] // _FRAMES,
+            bytes_out=count[7],
+        )
 
     def stop(self) -> None:
         """End the loop and free the sockets."""

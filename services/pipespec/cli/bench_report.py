@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from pipespec.bench.paper import PaperRow, run_paper
 from pipespec.bench.recorded import CHAINS, SEVENTY_B, Mode
-from pipespec.bench.scale import Cell, ScaleRow, run_scale
+from pipespec.bench.scale import BrokerLimit, Cell, ScaleRow, measure_broker, run_scale
 from pipespec.cli.local.temporary import temporary_pipeline
 from pipespec.cli.pictures import check_can_draw
 
@@ -23,8 +24,8 @@ _TABLE_WIDTH = 118
 console = Console(width=max(Console().width, _TABLE_WIDTH))
 
 
-def show_scale(loads: Sequence[tuple[int, int]], *, tokens: int, out: Path | None) -> list[ScaleRow]:
-    """Measure loads of (replicas, sessions)."""
+def show_scale(loads: Sequence[tuple[int, int]], *, tokens: int, out: Path | None) -> dict[str, Any]:
+    """Measure loads of (replicas, sessions), and what one broker can do; the figures for JSON."""
     cells = [Cell(replicas, sessions, tokens) for replicas, sessions in loads]
     rows: list[ScaleRow] = []
     for row in run_scale(cells, temporary_pipeline):
@@ -32,8 +33,11 @@ def show_scale(loads: Sequence[tuple[int, int]], *, tokens: int, out: Path | Non
         console.print(
             f"{row.cell.replicas} replicas, {row.cell.sessions} sessions: {row.tokens_per_s:.0f} tokens/s"
         )
-    _show(_scale_table(rows), [row.document() for row in rows], out)
-    return rows
+    limit = measure_broker(temporary_pipeline)
+    document = {"loads": [row.document() for row in rows], "broker": asdict(limit)}
+    _show(_scale_table(rows), document, out)
+    console.print(_limits_line(rows, limit), highlight=False)
+    return document
 
 
 def show_paper(*, sessions: int, tokens: int, out: Path | None, plot: Path | None) -> list[PaperRow]:
@@ -53,7 +57,7 @@ def show_paper(*, sessions: int, tokens: int, out: Path | None, plot: Path | Non
     return rows
 
 
-def _show(table: Table, document: list[dict[str, Any]], out: Path | None) -> None:
+def _show(table: Table, document: object, out: Path | None) -> None:
     console.print(table)
     if out is not None:
         out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -91,6 +95,15 @@ def _added_line(rows: Sequence[PaperRow]) -> str:
     return (
         f"The services add {added:.2f} ms to a step of the target: {100 * added / verify_ms:.2f} % of a verification. One hop "
         f"through the broker takes {hop:.2f} ms (p99 {slow_hop:.2f})."
+    )
+
+
+def _limits_line(rows: Sequence[ScaleRow], limit: BrokerLimit) -> str:
+    gateway_us = min(row.cpu_us_per_token["gateway"] for row in rows)
+    return (
+        f"One core of a gateway streams {1e6 / gateway_us:.0f} tokens/s, one of a broker forwards {1e6 / limit.cpu_us:.0f} "
+        f"messages/s ({limit.messages_per_s:.0f} were reached here, sender and receiver beside it). One hop takes "
+        f"{limit.hop_ms[0]:.2f} ms (p99 {limit.hop_ms[1]:.2f})."
     )
 
 
