@@ -68,6 +68,13 @@ def test_replicas_serve_side_by_side() -> None:
     assert result.stages[0].busy == pytest.approx(1.0)
 
 
+def test_another_placement_is_another_course() -> None:
+    twice = pipeline(stage({1: 100.0}, replicas=2))
+    requests = [Request((40,), 3), Request((41,), 3)]
+    crowded = simulate(twice, requests, bus_s=0.0, placement=min)
+    assert crowded.stages[0].busy == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize("agreement", [0.2, 0.7, 0.95])
 def test_every_text_is_the_targets_own(agreement: float) -> None:
     chain = pipeline(

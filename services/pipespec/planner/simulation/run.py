@@ -19,7 +19,7 @@ from pipespec.planner.simulation.clients import Clients, Request
 from pipespec.planner.simulation.devices import CurveDevice
 from pipespec.planner.simulation.nodes import GatewayNode, StageNode, StepLimits
 from pipespec.planner.simulation.world import Copy, Witness, World
-from pipespec.protocol.fleet import Fleet
+from pipespec.protocol.fleet import Fleet, Placement, least_loaded
 from pipespec.protocol.gateway_replica import GatewayReplica
 from pipespec.protocol.ids import Incarnation, Rank, Topic, gateway_inbox
 from pipespec.protocol.messages import Envelope, StepShare
@@ -100,13 +100,20 @@ class _Tally(Witness):
             self.judged[rank] += min(share.candidates, share.accepted + 1)
 
 
-def simulate(pipeline: Pipeline, requests: Sequence[Request], *, bus_s: float = BUS_S) -> SimulationResult:
+def simulate(
+    pipeline: Pipeline,
+    requests: Sequence[Request],
+    *,
+    bus_s: float = BUS_S,
+    placement: Placement = least_loaded,
+) -> SimulationResult:
     """Serve a load.
 
     Args:
-        pipeline: of emulated stages.
+        pipeline: of emulated stages; who waits for candidates is among its settings.
         requests: at least one, each for at least one token.
         bus_s: seconds from a publication to its arrival.
+        placement: chooses the replicas of a session.
 
     Raises:
         SettingsError: a stage is not emulated.
@@ -117,7 +124,7 @@ def simulate(pipeline: Pipeline, requests: Sequence[Request], *, bus_s: float = 
     timers = Timers.of(pipeline.timers)
     world = World(SteadyNetwork(bus_s), tick_s=timers.heartbeat_s / 2, witness=tally)
     clients = Clients(world)
-    gateway = _gateway(world, pipeline, timers, clients)
+    gateway = _gateway(world, pipeline, placement, clients)
     world.join(gateway)
     for node in _stages(world, pipeline, timers):
         world.join(node)
@@ -139,8 +146,9 @@ def simulate(pipeline: Pipeline, requests: Sequence[Request], *, bus_s: float = 
     return SimulationResult(LoadResult(clients.arrivals(), elapsed_s), stages, world.messages)
 
 
-def _gateway(world: World, pipeline: Pipeline, timers: Timers, clients: Clients) -> GatewayNode:
-    fleet = Fleet(num_stages=len(pipeline.stages), tokenizer=b"", timers=timers)
+def _gateway(world: World, pipeline: Pipeline, placement: Placement, clients: Clients) -> GatewayNode:
+    timers = Timers.of(pipeline.timers)
+    fleet = Fleet(num_stages=len(pipeline.stages), tokenizer=b"", timers=timers, placement=placement)
     core = GatewayReplica(fleet, timers)
     return GatewayNode(world, core, gateway_inbox("g0"), Incarnation(1), on_event=clients.on_event)
 
