@@ -23,6 +23,7 @@ from pipespec.planner.analytic import expected_tokens
 
 _GRID = 16
 """States are told apart to a sixteenth of a token."""
+_ROUNDING = 1e-6
 _ROUNDS = 2000
 _CONVERGED = 1e-9
 _BISECTIONS = 40
@@ -182,11 +183,16 @@ def _followers(state: int, draft: Draft, curve: LatencyCurve) -> tuple[tuple[int
     has_bonus = ahead >= candidates + 1
     right = draft.agreement ** (candidates + 1 if has_bonus else candidates)
     onwards = ahead - (candidates + 1)
-    return (_on_grid(onwards), right), (_on_grid(_restart(ahead, draft)), 1 - right)
+    return (*_on_grid(onwards, right), *_on_grid(_restart(ahead, draft), 1 - right))
 
 
-def _on_grid(ahead: float) -> int:
-    return math.floor(ahead * _GRID + 1e-6)
+def _on_grid(ahead: float, chance: float) -> tuple[tuple[int, float], ...]:
+    """Shared between the two states beside it, so that the mean stays: rounding down would slow the draft at every step."""
+    exact = ahead * _GRID + _ROUNDING
+    below = math.floor(exact)
+    above = max(0.0, exact - below - _ROUNDING)
+    shared = ((below, chance * (1 - above)), (below + 1, chance * above))
+    return tuple(one for one in shared if one[1] > 0)
 
 
 def _restart(ahead: float, draft: Draft) -> float:

@@ -82,7 +82,8 @@ class ClaimedLog:
             if fork < floor:
                 self._said[rank] = max(self._said[rank], fork)
                 return Merge.STALE
-            self._undo(fork)
+            if fork < len(self.log):
+                self._undo(fork)
             self.log.extend(tokens[fork - base :])
         self._said[rank] = max(self._said[rank], end)
         return Merge.APPLIED

@@ -13,7 +13,7 @@ Source: DESIGN section 3; the pipeline of arXiv 2505.01572, section 3.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pipespec.protocol.claims import ClaimedLog, Merge
 from pipespec.protocol.ids import Epoch, Position, Rank, TokenId, Topic, stage_inbox
@@ -27,6 +27,7 @@ from pipespec.protocol.messages import (
     StepShare,
 )
 from pipespec.protocol.rules import Rules
+from pipespec.protocol.tally import Tally
 from pipespec.protocol.tokenlog import TokenLog
 from pipespec.protocol.work import Outcome, Work
 
@@ -65,7 +66,7 @@ class StageSession:
         self.rank = rank
         self.gateway = gateway
         self.sampling = message.sampling
-        self.counters = StageCounters()
+        self._tally = Tally()
         self.last_share: StepShare | None = None
         self.heard_s = 0.0
         self.said_s = 0.0
@@ -95,6 +96,11 @@ class StageSession:
     def is_target(self) -> bool:
         """The last stage: what it says goes to the gateway."""
         return self.rank == self.claims.gateway - 1
+
+    @property
+    def counters(self) -> StageCounters:
+        """What this stage did for the session so far."""
+        return self._tally.told()
 
     @property
     def own(self) -> Position:
@@ -156,7 +162,7 @@ class StageSession:
     def _count_undone(self, before: Position) -> None:
         undone = before - self.claims.low_water
         if undone > 0:
-            self.counters = replace(self.counters, rolled_back=self.counters.rolled_back + undone)
+            self._tally.rolled_back += undone
         self._trust_cache_up_to(self.claims.take_low_water())
 
     def _trust_cache_up_to(self, length: int) -> None:
@@ -272,17 +278,14 @@ class StageSession:
     def _count_step(
         self, work: Work, num_said: int, accepted: int, *, contradicted: bool, busy_us: int
     ) -> None:
-        old = self.counters
-        self.counters = replace(
-            old,
-            steps=old.steps + 1,
-            prefill_steps=old.prefill_steps + (work.room == 0),
-            tokens=old.tokens + num_said,
-            checked=old.checked + work.num_candidates,
-            accepted=old.accepted + accepted,
-            rollbacks=old.rollbacks + contradicted,
-            busy_us=old.busy_us + busy_us,
-        )
+        tally = self._tally
+        tally.steps += 1
+        tally.prefill_steps += work.room == 0
+        tally.tokens += num_said
+        tally.checked += work.num_candidates
+        tally.accepted += accepted
+        tally.rollbacks += contradicted
+        tally.busy_us += busy_us
 
     # What to say
 

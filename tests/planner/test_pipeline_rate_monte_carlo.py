@@ -76,7 +76,7 @@ def test_the_monte_carlo_itself_takes_as_long_as_by_hand() -> None:
 
 
 @pytest.mark.parametrize("curve", [FLAT, NF4], ids=["flat", "nf4"])
-@pytest.mark.parametrize("draft_ms", [3.0, 11.7, 22.77, 33.0])
+@pytest.mark.parametrize("draft_ms", [3.0, 11.7, 22.77, 33.0, 95.2])
 @pytest.mark.parametrize(("agreement", "lookahead"), [(0.3, 8), (0.6, 2), (0.9, 4), (0.9, 40)])
 def test_a_pair_takes_as_long_as_in_the_monte_carlo(
     curve: LatencyCurve, draft_ms: float, agreement: float, lookahead: int
