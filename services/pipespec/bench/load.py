@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from pipespec.client import AsyncClient
 from pipespec.planner.arrivals import Arrivals, LoadResult
 
+_STREAMS = 90
+"""Of one connection at most: gRPC servers, ours too, bound them to 100."""
 _CONNECTIONS = 4
-"""gRPC bounds the streams of one connection to 100 in many places; requests are spread over several."""
+"""At least, where there are sessions enough."""
 
 
 def run_load(
@@ -44,7 +46,8 @@ async def _run(
     speculate: bool,
     on_token: Callable[[int], None],
 ) -> LoadResult:
-    clients = [AsyncClient(url) for _ in range(min(_CONNECTIONS, len(prompts)))]
+    connections = max(min(_CONNECTIONS, len(prompts)), -(-len(prompts) // _STREAMS))
+    clients = [AsyncClient(url) for _ in range(connections)]
     try:
         await clients[0].generate(token_ids=[1], max_tokens=1)  # connects, and is not timed
         began_s = time.perf_counter()
