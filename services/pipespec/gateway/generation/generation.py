@@ -1,8 +1,9 @@
 """A running request: the events of all its choices as one stream.
 
 Owns the backend streams of its choices and closes every one of them when it is left, whatever happened: the end, a
-stop string, an error, the deadline, a consumer that went away. Pulls each stream by one event at a time and queues
-nothing. A slow consumer does not slow decoding: committed tokens wait in the streams, ``max_tokens`` of them at most.
+stop string, an error, the deadline, a consumer that went away. One task per choice brings its events for as long as it lives;
+``max_tokens`` bounds what waits for a slow consumer, which does not slow decoding. Deadline and interrupt end the iteration
+at once, whatever waits.
 """
 
 from __future__ import annotations
@@ -11,15 +12,13 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from pipespec.gateway.generation.choice import Choice, deadline_exceeded
 from pipespec.gateway.generation.events import Delta, Event
 from pipespec.gateway.generation.record import RequestRecord
 from pipespec.ops.errors import RequestError
 from pipespec.protocol.messages import EndReason
-
-_Pull = asyncio.Task[Event | None]
 
 
 class Generation:
@@ -48,15 +47,20 @@ class Generation:
         self._interrupt = interrupt
         self._record = record
         self._on_close = on_close
-        self._pulls: dict[_Pull, AsyncGenerator[Event]] = {}
-        self._ready: deque[_Pull] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._pumps: list[asyncio.Task[None]] = []
+        self._waiting: deque[Event] = deque()
+        self._news = asyncio.Event()
         self._closed = False
         self._reason = EndReason.CANCELLED
 
     async def __aenter__(self) -> Self:
         """Begin to pull."""
-        for source in self._sources:
-            self._pull(source)
+        self._timer = asyncio.get_running_loop().call_at(self._deadline, self._expire)
+        self._interrupt.add_done_callback(lambda _: self._news.set())
+        self._pumps = [asyncio.create_task(self._pump(source)) for source in self._sources]
+        for pump in self._pumps:
+            pump.add_done_callback(lambda _: self._news.set())
         return self
 
     async def __aexit__(
@@ -95,10 +99,12 @@ class Generation:
         if self._closed:
             return
         self._closed = True
-        for pull in self._pulls:
-            pull.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        for pump in self._pumps:
+            pump.cancel()
         try:
-            await asyncio.gather(*self._pulls, return_exceptions=True)
+            await asyncio.gather(*self._pumps, return_exceptions=True)
             for source in self._sources:
                 await source.aclose()
         finally:
@@ -106,32 +112,26 @@ class Generation:
             self._record.end("abandoned")
             self._on_close()
 
-    def _pull(self, source: AsyncGenerator[Event]) -> None:
-        self._pulls[asyncio.create_task(_next(source))] = source
+    async def _pump(self, source: AsyncGenerator[Event]) -> None:
+        async for event in source:
+            self._waiting.append(event)
+            self._news.set()
+
+    def _expire(self) -> None:
+        if not self._interrupt.done():
+            self._reason = EndReason.DEADLINE
+            self._interrupt.set_result(deadline_exceeded())
 
     async def _next_event(self) -> Event | None:
-        while self._pulls:
-            if not self._ready:
-                await self._wait()
-            pull = self._ready.popleft()
-            source = self._pulls.pop(pull)
-            event = pull.result()
-            if event is not None:
-                self._pull(source)
-                return event
-        return None
-
-    async def _wait(self) -> None:
-        left = self._deadline - asyncio.get_running_loop().time()
-        awaited: set[asyncio.Future[Any]] = {*self._pulls, self._interrupt}
-        done, _ = await asyncio.wait(awaited, timeout=max(0.0, left), return_when=asyncio.FIRST_COMPLETED)
-        if self._interrupt.done():
-            raise self._interrupt.result()
-        if not done:
-            self._reason = EndReason.DEADLINE
-            raise deadline_exceeded()
-        self._ready.extend(pull for pull in self._pulls if pull in done)
-
-
-async def _next(source: AsyncGenerator[Event]) -> Event | None:
-    return await anext(source, None)
+        while True:
+            if self._interrupt.done():
+                raise self._interrupt.result()
+            if self._waiting:
+                return self._waiting.popleft()
+            ended = [pump for pump in self._pumps if pump.done()]
+            for pump in ended:
+                pump.result()
+            if len(ended) == len(self._pumps):
+                return None
+            self._news.clear()
+            await self._news.wait()
