@@ -50,6 +50,7 @@ _DROPPED = object()
 _INDEXED = {**_LATENT, "index_topk": 8, "index_n_heads": 2, "index_head_dim": 8}
 
 SERVED: dict[str, dict[str, Any]] = {
+    "afmoe": {**_EXPERTS, "bos_token_id": 0, "pad_token_id": 0},
     "apertus": {},
     "arcee": {},
     "biogpt": {},

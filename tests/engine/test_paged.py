@@ -142,3 +142,14 @@ def test_closed_sessions_are_unknown_and_closing_twice_is_harmless():
     work = make_work(SESSION, start=0, tokens=[1], num_candidates=0, num_prompt=1, room=1)
     with pytest.raises(InvariantBroken, match="not open"):
         engine.step([work])
+
+
+def test_what_was_not_checked_is_not_kept_for_others() -> None:
+    """Two blocks are full, but the second one holds candidates."""
+    engine = paged_engine(tiny_model("llama", seed=3, vocab_size=VOCAB), block_size=4)
+    engine.open(SESSION, prompt=[TokenId(5)] * 4, sampling=Sampling())
+    engine.step(
+        [make_work(SESSION, start=0, tokens=[5] * 4 + [6] * 4, num_candidates=4, num_prompt=4, room=5)]
+    )
+    engine.close(SESSION)
+    assert engine.blocks.num_cached == 1

@@ -221,3 +221,16 @@ def test_reserving_more_than_there_is_keeps_what_was_there():
     assert len(session.table) == 2
     session.release(pool)
     assert pool.num_held == 0
+
+
+def test_the_beginning_of_a_released_prefix_is_evicted_last() -> None:
+    pool = BlockPool(3)
+    prompt = [TokenId(token) for token in range(7)]
+    session = PagedSession(order=1, prompt=prompt, sampling=Sampling(), block_size=2)
+    session.reserve(pool, 6)
+    session.tokens.extend(prompt[:6])
+    session.publish(pool, 6)
+    session.release(pool)
+    assert pool.take() is not None
+    session.adopt(pool)
+    assert session.tokens == prompt[:4]

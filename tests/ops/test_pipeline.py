@@ -57,13 +57,29 @@ def emulated(**changes: Any) -> dict[str, Any]:
         (emulated(latency_ms={0: 5}), ["latency_ms.0", "greater than or equal to 1"]),
         (emulated(latency_ms={1: -5}), ["latency_ms.1 = -5", "greater than or equal to 0"]),
         (emulated(latency_ms={1: float("inf")}), ["latency_ms.1 = inf", "finite"]),
-        (emulated(latency=5), ["emulation.latency: unknown key", "agreement, context_len", "session_ms"]),
+        (emulated(latency=5), ["emulation.latency: unknown key", "agreement, agreement_beyond, context_len", "session_ms"]),
         (emulated(jitter=2), ["emulation.jitter = 2", "less than or equal to 1"]),
         (emulated(agreement=0.5), ["stages[0].emulation.agreement is 0.5", "no next stage"]),
         ({"stages": [EMULATED, EMULATED]}, ["stages[0].emulation.agreement is required"]),
         (
             {"stages": [{"kind": "emulated", "emulation": {**DRAFT["emulation"], "seed": 3}}, EMULATED]},
             ["stages[0].emulation.seed is 3", "the target's decides"],
+        ),
+        ({"stages": [{**TARGET, "device": "xpu"}]}, ["stages.0.device = 'xpu'", "cuda"]),
+        ({"stages": [{**TARGET, "cache_gib": float("inf")}]}, ["stages.0.cache_gib = inf", "finite"]),
+        ({"stages": [{**TARGET, "wait_for": 2}]}, ["stages[0].wait_for", "no stage is before the first"]),
+        (
+            {"stages": [DRAFT, {**EMULATED, "wait_for": 9}]},
+            ["stages[1].wait_for is 9", "stages[0] is at most 8"],
+        ),
+        (
+            {
+                "stages": [
+                    {"kind": "emulated", "emulation": {**DRAFT["emulation"], "agreement_beyond": {1: 0.5}}},
+                    EMULATED,
+                ]
+            },
+            ["stages[0].emulation.agreement_beyond[1]", "1 follow this one"],
         ),
         ({"stages": [DRAFT, TARGET]}, ["'emulated', 'transformers'", "make all stages 'emulated' or none"]),
         ({"stages": [{"kind": "suffix"}, EMULATED]}, ["'suffix', 'emulated'", "or none"]),

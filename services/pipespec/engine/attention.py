@@ -116,7 +116,8 @@ def ragged_attention(
         outputs.append(attended.transpose(1, 2).flatten(0, 1))
     if end < query.shape[2]:
         outputs.append(value.new_zeros(query.shape[2] - end, query.shape[1], value.shape[-1]))
-    return (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[None], None
+    # some families view the result as other shapes, which a lone session's transposed rows do not allow
+    return (outputs[0].contiguous() if len(outputs) == 1 else torch.cat(outputs))[None], None
 
 
 def _check_call(

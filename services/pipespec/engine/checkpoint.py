@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.distributed.configuration_utils import DistributedConfig
@@ -24,6 +25,17 @@ UNBOUNDED = 2**31 - 1
 """Context length of a model that names none, such as one with relative positions."""
 
 _LENGTH_DEPENDENT = ("dynamic", "longrope")
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+    StrictDataclassError,
+)
+"""What transformers raises for files that are missing, damaged, or not what they should be."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -59,7 +71,7 @@ def load_model(folder: Path, *, device: str, dtype: str, ranks: RankGroup | None
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except _UNREADABLE as error:
         raise ModelError(f"cannot load the model in {folder}: {error}") from error
     model: PreTrainedModel
     model, report = loaded
@@ -113,10 +125,7 @@ def context_len(config: PreTrainedConfig) -> int:
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ModelError(f"device {name!r} is unknown; expected auto, cpu, cuda or cuda:N") from error
+    device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"device {name!r}: this machine or this build of torch has no CUDA; use cpu or auto")
     return device

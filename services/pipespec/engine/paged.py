@@ -92,11 +92,6 @@ class PagedEngine:
         self._num_opened = 0
 
     @property
-    def bytes_per_token(self) -> int:
-        """Memory that a token takes in the pool, in all layers; 0 before the first step."""
-        return self._runner.pool.bytes_per_slot
-
-    @property
     def cache_use(self) -> CacheUse:
         """How full the pool is."""
         blocks, size = self.blocks, self._block_size
@@ -127,7 +122,7 @@ class PagedEngine:
         """Run one forward pass over all that fits; on a GPU ``meanwhile`` runs beside it."""
         items = [_Item(work, self._checked(work)) for work in batch]
         for item in sorted(items, key=lambda item: item.session.order):  # the oldest gets its blocks first
-            self._admit(item, items)
+            self._admit(item)
         shares = [item for item in items if item.share is not None]
         picks = self._run(shares, meanwhile)
         by_session = {item.work.session: one for item, one in zip(shares, picks, strict=True)}
@@ -136,7 +131,7 @@ class PagedEngine:
             for item in items
         ]
 
-    def _admit(self, item: _Item, items: Sequence[_Item]) -> None:
+    def _admit(self, item: _Item) -> None:
         """Cut the session back, find what is cached, and reserve blocks; ``item.share`` says what is to be fed."""
         work, session = item.work, item.session
         if work.start > len(session.tokens):
@@ -149,14 +144,14 @@ class PagedEngine:
         start = len(session.tokens)
         if start >= end:
             return
-        if not self._reserve(session, end, items):
+        if not self._reserve(session, end):
             return
         fed = work.tokens[start - work.start :]
         table = session.table[: -(-end // self._block_size)]
         first = len(fed) - work.num_candidates - 1
         item.share = Share(fed, start, table, range(first, first + min(work.room, work.num_candidates + 1)))
 
-    def _reserve(self, session: PagedSession, end: int, items: Sequence[_Item]) -> bool:
+    def _reserve(self, session: PagedSession, end: int) -> bool:
         """Whether blocks for the first ``end`` tokens are there, if need be after taking them from younger sessions."""
         while True:
             try:
@@ -164,20 +159,14 @@ class PagedEngine:
             except OutOfBlocks:
                 holders = [one for one in self._sessions.values() if one.table or one is session]
                 youngest = max(holders, key=lambda one: one.order)
-                self._preempt(youngest, items)
+                self._num_preempted += 1  # work of its own comes later in this batch, and is told what is held
+                youngest.release(self.blocks)
                 if youngest is session:
                     return False
             else:
                 if copied is not None:
                     self._copy(*copied)
                 return True
-
-    def _preempt(self, session: PagedSession, items: Sequence[_Item]) -> None:
-        self._num_preempted += 1
-        session.release(self.blocks)
-        for item in items:
-            if item.session is session:
-                item.share = None
 
     def _copy(self, source: int, target: int) -> None:
         offsets = torch.arange(self._block_size)

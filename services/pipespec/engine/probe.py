@@ -2,7 +2,7 @@
 
 Some families keep state outside attention, look ahead, call attention in ways of their own, or drop what it needs. They
 would be silently wrong, so a model that fails here is refused before it serves anyone. Two texts are fed in pieces, with a
-detour that is rolled back; every layer must have used the pool. The error that is allowed is less than what a lost
+detour that is rolled back, and the last piece of one of them once more by itself; every layer must have used the pool. The error that is allowed is less than what a lost
 context would make, where that can be told from rounding.
 
 Shape symbols: T = tokens of a text, R = every other of them, to the last of each piece, V = vocabulary.
@@ -58,8 +58,12 @@ def ordinary_logits(model: PreTrainedModel) -> list[Ordinary]:
     """What the model says by itself about each of the texts.
 
     Raises:
-        ModelError: it does not run.
+        ModelError: it does not run, or holds less than the texts.
     """
+    if context_len(model.config) < max(_LENGTHS):
+        raise ModelError(
+            f"{_name(model)} has a context of {context_len(model.config)} tokens; at least {max(_LENGTHS)} are needed"
+        )
     try:
         return [_ordinary(model, text) for text in _texts(model)]
     except _FAILURES as error:
@@ -73,6 +77,13 @@ def _ordinary(model: PreTrainedModel, text: Sequence[int]) -> Ordinary:
         model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0].float()
         for ids in (text, other)
     )
+    if not (one.isfinite().all() and two.isfinite().all()):
+        raise ModelError(
+            f"{_name(model)} says nothing but NaN or infinity; its checkpoint is damaged, or its numbers are beyond "
+            f"{model.dtype}: choose another 'dtype'"
+        )
+    if one.std() == 0:
+        raise ModelError(f"{_name(model)} finds all tokens equally likely; the weights of its checkpoint are empty")
     return Ordinary(one, dependence=_off_by(two[half:], one[half:]))
 
 
@@ -134,6 +145,8 @@ def _ragged_logits(runner: ModelRunner) -> tuple[list[torch.Tensor], list[int | 
             pieces, torch.split(logits.float(), [len(s.logits_of) for s in shares]), strict=True
         ):
             piece.append(one)
+    lone, _ = runner.run(builder.build(shares[:1]))
+    pieces[0][-1] = lone.float()
     return [torch.cat(piece) for piece in pieces], windows
 
 
@@ -194,4 +207,6 @@ def _texts(model: PreTrainedModel) -> list[list[int]]:
 
 
 def _name(model: PreTrainedModel) -> str:
-    return f"model type {model.config.model_type!r}"
+    """The type tells which family it is, the path which model."""
+    path = model.name_or_path
+    return f"model type {model.config.model_type!r}" + (f" ({path})" if path else "")

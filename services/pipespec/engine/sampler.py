@@ -1,7 +1,7 @@
 """Chooses tokens from logits: penalties, warpers, then the shared noise.
 
 Order as in transformers' ``generate``: logit bias, repetition penalty, presence and frequency penalty, temperature,
-top-k, top-p, min-p; the classes are transformers' own, so the warped distribution is the one that ``generate`` samples.
+top-k, top-p, min-p; the warpers are transformers' own, so the warped distribution is the one that ``generate`` samples.
 ``argmax(warped + gumbel)`` draws exactly from its softmax, and draws the same token on every stage.
 
 Shape symbols: R = rows of all sessions, n = rows (positions) of one, V = vocabulary.
@@ -17,7 +17,6 @@ import torch
 from transformers import (
     LogitsProcessorList,
     MinPLogitsWarper,
-    RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -112,7 +111,7 @@ def gumbel_noise(keys: Sequence[int], vocab_size: int, *, device: torch.device) 
 
 def uniform_noise(keys: Sequence[int], vocab_size: int, *, device: torch.device) -> torch.Tensor:
     """``protocol.noise.uniform`` for all ids at once, bit for bit: ``[len(keys), vocab_size]`` float64."""
-    first = torch.tensor([_signed(key) for key in keys], dtype=torch.int64, device=device)
+    first = _moved([_signed(key) for key in keys], torch.int64, device)
     steps = torch.arange(1, vocab_size + 1, dtype=torch.int64, device=device).mul_(_signed(GOLDEN))
     word = first[:, None] + steps[None, :]
     word = (word ^ _shift_right(word, 30)).mul_(_signed(MULTIPLIER_1))
@@ -132,37 +131,41 @@ def _signed(word: int) -> int:
 
 
 def _penalize(scores: torch.Tensor, request: PickRequest) -> torch.Tensor:
-    sampling, prompt = request.sampling, request.prompt
+    """Scores ``[n, V]`` after the penalties of a session's history, of which each row sees one token more than the last."""
+    sampling = request.sampling
     if sampling.logit_bias:
         scores = _add_bias(scores, sampling)
     if not sampling.uses_history:
         return scores
-    rows, num_ids = [], scores.shape[1]
-    known = [token for token in prompt if token < num_ids]  # see _add_bias
-    for index, row in enumerate(scores):
-        before = [token for token in request.generated[: request.base + index] if token < num_ids]
-        history = torch.tensor([*known, *before], dtype=torch.long, device=scores.device)
-        rows.append(_penalize_row(row, history, num_prompt=len(known), sampling=sampling))
-    return torch.stack(rows)
-
-
-def _penalize_row(
-    row: torch.Tensor, history: torch.Tensor, *, num_prompt: int, sampling: Sampling
-) -> torch.Tensor:
-    """Scores ``[V]`` of one position, given the ids of all tokens before it."""
+    said = _counts(request.generated[: request.base], like=scores).expand(len(scores), -1).clone()
+    for index, token in enumerate(request.generated[request.base : request.base + len(scores) - 1]):
+        if token < scores.shape[1]:
+            said[index + 1 :, token] += 1
     if sampling.repetition_penalty != 1.0:
-        penalty = RepetitionPenaltyLogitsProcessor(float(sampling.repetition_penalty))
-        row = penalty(history[None, :], row[None, :])[0]
+        seen = (said > 0) | (_counts(request.prompt, like=scores) > 0)
+        penalty = float(sampling.repetition_penalty)
+        scores = torch.where(seen, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
     if sampling.presence_penalty or sampling.frequency_penalty:
-        generated = history[num_prompt:]
-        counts = torch.zeros_like(row).index_add_(0, generated, torch.ones_like(generated, dtype=row.dtype))
-        row = row - sampling.frequency_penalty * counts - sampling.presence_penalty * (counts > 0)
-    return row
+        scores = scores - sampling.frequency_penalty * said - sampling.presence_penalty * (said > 0)
+    return scores
+
+
+def _counts(tokens: Sequence[TokenId], *, like: torch.Tensor) -> torch.Tensor:
+    """``[V]``: how often each id occurs among ``tokens``."""
+    ids = _moved([token for token in tokens if token < like.shape[1]], torch.long, like.device)  # see _add_bias
+    counts = torch.zeros(like.shape[1], dtype=like.dtype, device=like.device)
+    return counts.index_add_(0, ids, torch.ones_like(ids, dtype=like.dtype))
 
 
 def _add_bias(scores: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     # A draft's vocabulary may be padded to another size than the target's: ids that it has not, it cannot say.
     known = [(token, bias) for token, bias in sampling.logit_bias if token < scores.shape[1]]
-    ids = torch.tensor([token for token, _ in known], dtype=torch.long, device=scores.device)
-    biases = torch.tensor([bias for _, bias in known], dtype=scores.dtype, device=scores.device)
+    ids = _moved([token for token, _ in known], torch.long, scores.device)
+    biases = _moved([bias for _, bias in known], scores.dtype, scores.device)
     return scores.index_add(1, ids, biases.expand(scores.shape[0], -1))
+
+
+def _moved(values: Sequence[float], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """A tensor on the device, without waiting for what it computes."""
+    here = torch.tensor(values, dtype=dtype)
+    return here if device.type == "cpu" else here.pin_memory().to(device, non_blocking=True)

@@ -74,7 +74,7 @@ class StageSettings(_Settings):
     """Hub id, local folder, local ``.gguf`` file or ``embedded:smollm2-135m-instruct``; for ``transformers`` only."""
     revision: str | None = None
     """Commit or tag of a hub model; pin it where the output must never change."""
-    device: str = "auto"
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
     """``cpu``, ``cuda``, ``cuda:1``, …; ``auto`` takes a GPU where there is one."""
     dtype: str = Field(default="auto", pattern="^(auto|float32|bfloat16|float16)$")
     """Of the weights; ``auto`` is float32 on CPU (exact), the checkpoint's own on GPU."""
@@ -101,7 +101,7 @@ class StageSettings(_Settings):
     """Tokens of all sessions in one step; sessions that generate come first, prompts get the rest."""
     max_batch: int = Field(default=64, ge=1, le=4096)
     """Sessions in one step."""
-    cache_gib: float | None = Field(default=None, gt=0)
+    cache_gib: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Memory for keys and values; none: nearly all that is free on a GPU, an eighth of it on CPU."""
     replicas: int = Field(default=1, ge=1, le=64)
     """Processes of this stage under ``pipespec up``."""
