@@ -74,11 +74,15 @@ def _contenders(
 )
 @click.option("--assistant", help="A smaller model of the same vocabulary, for assisted generation.")
 @click.option("--sessions", default="1,4,8,16", callback=_sessions, help="Numbers of sessions at once.")
-@click.option("--tokens", default=64, type=click.IntRange(1, 4096), help="To generate per session, at most.")
+@click.option("--tokens", default=64, type=click.IntRange(1, 4096), help="Most that a session generates.")
 @click.option(
     "--rounds", default=1, type=click.IntRange(1, 99), help="Of every cell; the median speed counts."
 )
-@click.option("--contenders", callback=_contenders, help="Names, separated by commas; all by default.")
+@click.option(
+    "--contenders",
+    callback=_contenders,
+    help=f"Some of {', '.join(one.name for one in CONTENDERS)}; separated by commas. All by default.",
+)
 @click.option("--threads", default=1, type=click.IntRange(1, 256), help="Compute threads of every contender.")
 @click.option("--device", default="cpu", help="cpu, cuda, cuda:N or auto.")
 @click.option("--dtype", default="float32", type=click.Choice(["float32", "bfloat16", "float16"]))

@@ -39,7 +39,7 @@ class RecordedChain:
     Attributes:
         name: its models, small to large.
         stages: latencies and agreement of each.
-        lookaheads: of the drafts, in our pipeline.
+        lookaheads: of the drafts, in our pipeline: those that ``pipespec plan`` finds.
         synchronous: lookaheads of synchronous speculation, as the authors ran it.
         paper: published speed-ups over the target alone.
         runs: speed-ups of the recorded runs over the target alone on the same prompt.
@@ -64,7 +64,7 @@ CHAINS = (
     RecordedChain(
         name="8B-70B",
         stages=({**EIGHT_B, "agreement": AGREEMENT_8B_70B}, SEVENTY_B),
-        lookaheads=(40,),
+        lookaheads=(48,),
         synchronous=(8,),
         paper={Mode.SYNCHRONOUS: 1.32, Mode.PIPELINE: 2.27},
         runs={Mode.SYNCHRONOUS: (1.184, 1.346), Mode.PIPELINE: (2.563, 2.422)},
@@ -72,7 +72,7 @@ CHAINS = (
     RecordedChain(
         name="1B-70B",
         stages=({**ONE_B, "agreement": AGREEMENT_1B_70B}, SEVENTY_B),
-        lookaheads=(40,),
+        lookaheads=(64,),
         synchronous=(6,),
         runs={Mode.SYNCHRONOUS: (1.36,)},
     ),
@@ -83,7 +83,7 @@ CHAINS = (
             {**EIGHT_B_BETWEEN, "agreement": AGREEMENT_8B_70B},
             SEVENTY_B,
         ),
-        lookaheads=(8, 40),
+        lookaheads=(3, 64),
         synchronous=(8, 8),
         paper={Mode.SYNCHRONOUS: 1.37, Mode.PIPELINE: 2.54},
         runs={Mode.SYNCHRONOUS: (1.342, 1.369), Mode.PIPELINE: (2.44, 2.723)},
