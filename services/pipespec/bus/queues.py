@@ -46,21 +46,24 @@ class Waker:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
+        self._is_awake = False
 
     def fileno(self) -> int:
         """The descriptor to poll for reading."""
         return self._reader.fileno()
 
     def wake(self) -> None:
-        """Make the descriptor readable; a full buffer means that it already is."""
-        with contextlib.suppress(BlockingIOError):
+        """Make the descriptor readable, unless it is already. What the thread is woken for must be there before."""
+        if not self._is_awake:
+            self._is_awake = True
             self._writer.send(b"\0")
 
     def clear(self) -> None:
-        """Swallow what woke us."""
+        """Swallow what woke us; look for what there is to do afterwards."""
         with contextlib.suppress(BlockingIOError):
             while self._reader.recv(4096):
                 pass
+        self._is_awake = False  # last: what comes before it is looked for, what comes after it wakes again
 
     def close(self) -> None:
         """Free both ends."""

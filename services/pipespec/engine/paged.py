@@ -159,7 +159,9 @@ class PagedEngine:
             except OutOfBlocks:
                 holders = [one for one in self._sessions.values() if one.table or one is session]
                 youngest = max(holders, key=lambda one: one.order)
-                self._num_preempted += 1  # work of its own comes later in this batch, and is told what is held
+                self._num_preempted += (
+                    1  # work of its own comes later in this batch, and is told what is held
+                )
                 youngest.release(self.blocks)
                 if youngest is session:
                     return False

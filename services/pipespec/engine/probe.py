@@ -83,7 +83,9 @@ def _ordinary(model: PreTrainedModel, text: Sequence[int]) -> Ordinary:
             f"{model.dtype}: choose another 'dtype'"
         )
     if one.std() == 0:
-        raise ModelError(f"{_name(model)} finds all tokens equally likely; the weights of its checkpoint are empty")
+        raise ModelError(
+            f"{_name(model)} finds all tokens equally likely; the weights of its checkpoint are empty"
+        )
     return Ordinary(one, dependence=_off_by(two[half:], one[half:]))
 
 

@@ -152,7 +152,9 @@ def _penalize(scores: torch.Tensor, request: PickRequest) -> torch.Tensor:
 
 def _counts(tokens: Sequence[TokenId], *, like: torch.Tensor) -> torch.Tensor:
     """``[V]``: how often each id occurs among ``tokens``."""
-    ids = _moved([token for token in tokens if token < like.shape[1]], torch.long, like.device)  # see _add_bias
+    ids = _moved(
+        [token for token in tokens if token < like.shape[1]], torch.long, like.device
+    )  # see _add_bias
     counts = torch.zeros(like.shape[1], dtype=like.dtype, device=like.device)
     return counts.index_add_(0, ids, torch.ones_like(ids, dtype=like.dtype))
 

@@ -42,6 +42,7 @@ class ClaimedLog:
         self.log = log
         self.gateway = Rank(num_stages)
         self._said = [0] * (num_stages + 1)
+        self._said_from = [0] * (num_stages + 1)  # the largest of a rank and all later ones
         self._rules = rules
         self.low_water = _NOT_CUT
 
@@ -60,7 +61,7 @@ class ClaimedLog:
 
     def said_from(self, rank: Rank) -> Position:
         """How far ``rank`` or a later one has said what the log says; rank K and beyond mean the gateway."""
-        return Position(max(self._said[rank:]) if rank <= self.gateway else self._said[self.gateway])
+        return Position(self._said_from[min(rank, self.gateway)])
 
     def merge(self, rank: Rank, *, base: Position, digest: Digest, tokens: Sequence[TokenId]) -> Merge:
         """Lay what ``rank`` says over the log.
@@ -80,12 +81,12 @@ class ClaimedLog:
         if fork < end:  # the claim differs from the log at `fork`, or goes on where the log ends
             floor = self._floor(rank)
             if fork < floor:
-                self._said[rank] = max(self._said[rank], fork)
+                self._raise(rank, fork)
                 return Merge.STALE
             if fork < len(self.log):
                 self._undo(fork)
             self.log.extend(tokens[fork - base :])
-        self._said[rank] = max(self._said[rank], end)
+        self._raise(rank, end)
         return Merge.APPLIED
 
     def commit(self, committed: Position, digest: Digest, tail: Sequence[TokenId]) -> Merge:
@@ -94,7 +95,7 @@ class ClaimedLog:
         ``digest`` is of the committed prefix. A log that already agrees needs no tail; else the tail must join it.
         """
         if committed <= len(self.log) and self.log.digest_at(committed) == digest:
-            self._said[self.gateway] = max(self._said[self.gateway], committed)
+            self._raise(self.gateway, committed)
             return Merge.APPLIED
         base = Position(committed - len(tail))
         if base > len(self.log):
@@ -116,7 +117,8 @@ class ClaimedLog:
         mine = self.said_from(own)
         for rank in range(self.gateway):
             self._said[rank] = min(self._said[rank], self.committed)
-        self._said[own] = mine
+        self._said_from = [self.committed] * len(self._said)
+        self._raise(own, mine)
 
     def drop_unsaid(self, own: Rank) -> None:
         """Forget candidates: tokens that only earlier ranks have said."""
@@ -126,7 +128,15 @@ class ClaimedLog:
         """Up to here ``rank`` may not change the log."""
         if not self._rules.later_rank_wins:
             return self._said[self.gateway]
-        return max(self._said[rank + 1 :], default=self._said[self.gateway])
+        return self._said_from[min(rank + 1, self.gateway)]
+
+    def _raise(self, rank: Rank, end: int) -> None:
+        """``rank`` has said what the log says up to ``end``, or further."""
+        self._said[rank] = max(self._said[rank], end)
+        for earlier in range(rank, -1, -1):
+            if self._said_from[earlier] >= end:
+                return
+            self._said_from[earlier] = end
 
     def _undo(self, length: int) -> None:
         if length < self._said[self.gateway]:
@@ -134,3 +144,4 @@ class ClaimedLog:
         self.log.truncate(length)
         self.low_water = min(self.low_water, length)
         self._said = [min(said, length) for said in self._said]
+        self._said_from = [min(said, length) for said in self._said_from]

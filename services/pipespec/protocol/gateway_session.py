@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from pipespec.protocol.fleet import Member
-from pipespec.protocol.ids import Epoch, Position, Rank, SessionId, TokenId, Topic, stage_inbox
+from pipespec.protocol.ids import Epoch, Position, Rank, SessionId, TokenId, stage_inbox
 from pipespec.protocol.messages import ChainIdentity, Close, EndReason, Open, Segment, SessionState
 from pipespec.protocol.rules import Rules
 from pipespec.protocol.sampling import Sampling
@@ -51,7 +51,7 @@ class GatewaySession:
         self.session = session
         self.sampling = sampling
         self.identity = identity
-        self.route = route
+        self._set_route(route)
         self.speculate = speculate
         self.epoch = Epoch(0)
         self.end: EndReason | None = None
@@ -72,15 +72,10 @@ class GatewaySession:
         """Prompt and committed tokens: what a new target reads before it says anything."""
         return len(self._log.prompt) + len(self._log)
 
-    @property
-    def inboxes(self) -> list[Topic]:
-        """Of every stage of the route."""
-        return [stage_inbox(Rank(rank), name) for rank, name in enumerate(self.route) if name]
-
-    @property
-    def target_inbox(self) -> Topic:
-        """Of the replica whose segments count."""
-        return stage_inbox(Rank(len(self.route) - 1), self.route[-1])
+    def _set_route(self, route: tuple[str, ...]) -> None:
+        self.route = route
+        self.inboxes = [stage_inbox(Rank(rank), name) for rank, name in enumerate(route) if name]
+        self.target_inbox = stage_inbox(Rank(len(route) - 1), route[-1])
 
     def avoid(self, member: Member, *, until: float) -> None:
         """Do not route through ``member`` before ``until``."""
@@ -116,18 +111,18 @@ class GatewaySession:
         return Commit.EXTENDED
 
     def _append(self, tokens: tuple[TokenId, ...]) -> None:
-        for token in tokens:
-            self._log.extend((token,))
-            if token in self.sampling.stop_ids:
-                self.end = EndReason.STOP
-            elif len(self._log) == self.sampling.max_tokens:
-                self.end = EndReason.LENGTH
-            if self.end is not None:
-                return
+        tokens = tokens[: self.sampling.max_tokens - len(self._log)]
+        stop_ids = self.sampling.stop_ids
+        stop = next((index for index, token in enumerate(tokens, start=1) if token in stop_ids), None)
+        self._log.extend(tokens[:stop])
+        if stop is not None:
+            self.end = EndReason.STOP
+        elif len(self._log) == self.sampling.max_tokens:
+            self.end = EndReason.LENGTH
 
     def reroute(self, now: float, route: tuple[str, ...]) -> None:
         """Go over to another route: the next epoch starts, the committed prefix goes along."""
-        self.route = route
+        self._set_route(route)
         self.epoch = Epoch(self.epoch + 1)
         self.progress_s = self.rerouted_s = now
 

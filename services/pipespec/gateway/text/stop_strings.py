@@ -26,6 +26,8 @@ class StopStrings:
         """Add ``text``; return what can be delivered. After a hit, everything is dropped."""
         if self.hit is not None:
             return ""
+        if not self._strings:
+            return text
         self._held += text
         found = [
             (start + len(stop), start, stop)
