@@ -57,7 +57,10 @@ def emulated(**changes: Any) -> dict[str, Any]:
         (emulated(latency_ms={0: 5}), ["latency_ms.0", "greater than or equal to 1"]),
         (emulated(latency_ms={1: -5}), ["latency_ms.1 = -5", "greater than or equal to 0"]),
         (emulated(latency_ms={1: float("inf")}), ["latency_ms.1 = inf", "finite"]),
-        (emulated(latency=5), ["emulation.latency: unknown key", "agreement, agreement_beyond, context_len", "session_ms"]),
+        (
+            emulated(latency=5),
+            ["emulation.latency: unknown key", "agreement, agreement_beyond, context_len", "session_ms"],
+        ),
         (emulated(jitter=2), ["emulation.jitter = 2", "less than or equal to 1"]),
         (emulated(agreement=0.5), ["stages[0].emulation.agreement is 0.5", "no next stage"]),
         ({"stages": [EMULATED, EMULATED]}, ["stages[0].emulation.agreement is required"]),

@@ -9,12 +9,6 @@ from collections.abc import Callable, Sequence
 from pipespec.client import AsyncClient
 from pipespec.planner.arrivals import Arrivals, LoadResult
 
-_STREAMS = 90
-"""Of one connection at most: gRPC servers, ours too, bound them to 100."""
-_CONNECTIONS = 4
-"""At least, where there are sessions enough."""
-
-
 def run_load(
     url: str,
     prompts: Sequence[Sequence[int]],
@@ -46,16 +40,13 @@ async def _run(
     speculate: bool,
     on_token: Callable[[int], None],
 ) -> LoadResult:
-    connections = max(min(_CONNECTIONS, len(prompts)), -(-len(prompts) // _STREAMS))
-    clients = [AsyncClient(url) for _ in range(connections)]
-    try:
-        await clients[0].generate(token_ids=[1], max_tokens=1)  # connects, and is not timed
+    async with AsyncClient(url) as client:
+        await client.generate(token_ids=[1], max_tokens=1)  # connects, and is not timed
         began_s = time.perf_counter()
 
-        async def one(index: int, prompt: Sequence[int]) -> Arrivals:
+        async def one(prompt: Sequence[int]) -> Arrivals:
             tokens: list[int] = []
             at_s: list[float] = []
-            client = clients[index % len(clients)]
             stream = client.stream(
                 token_ids=prompt, max_tokens=max_tokens, temperature=0.0, ignore_eos=True, speculate=speculate
             )
@@ -67,9 +58,6 @@ async def _run(
             return Arrivals(tuple(tokens), tuple(at_s))
 
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(index, prompt)) for index, prompt in enumerate(prompts)]
+            tasks = [group.create_task(one(prompt)) for prompt in prompts]
         sessions = tuple(task.result() for task in tasks)
-    finally:
-        for client in clients:
-            await client.close()
     return LoadResult(sessions, total_s=max(one.at_s[-1] for one in sessions))

@@ -357,3 +357,16 @@ async def test_a_port_in_use_is_a_settings_error(
         await serve_grpc(
             backend=backend, text=text, settings=settings, model_name="x", host="127.0.0.1", port=server.port
         )
+
+
+async def test_one_connection_carries_many_generations_at_once(stub: Any, backend: ScriptedBackend) -> None:
+    """gRPC refuses what is beyond a connection's streams; what bounds the sessions is the gateway, with an error of its own."""
+    gate = asyncio.Event()
+    backend.scripts.extend([[gate, (5, 2)]] * 200)
+    calls = [
+        asyncio.create_task(collect(stub.Generate(pb.GenerateRequest(text="hello")))) for _ in range(200)
+    ]
+    while len(backend.opened) < 200:
+        await asyncio.sleep(0.01)
+    gate.set()
+    assert all(completed.usage.completion_tokens == 2 for _, completed in await asyncio.gather(*calls))

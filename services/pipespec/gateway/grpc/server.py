@@ -23,14 +23,13 @@ HEALTH_SERVICES = ("", SERVICE)
 
 MAX_MESSAGE = 4 * 1024 * 1024
 """Bytes, either way."""
-MAX_CALLS = 1024
-MAX_STREAMS_PER_CONNECTION = 100
+SPARE_CALLS = 1024
+"""At once beyond the sessions that a gateway may have open: health checks, cancellations, and refusals that are being said."""
 _FLUSH_S = 1.0
 """Seconds for the errors of calls that are cut at the end of the grace."""
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", MAX_MESSAGE),
-    ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
     # A client that vanished without a word is noticed, and one that pings too often is sent away.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -96,7 +95,10 @@ async def serve_grpc(
     generator = Generator(
         backend=backend, text=text, settings=settings, model_name=model_name, protocol="grpc"
     )
-    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
+    max_calls = settings.max_sessions + SPARE_CALLS
+    # One connection may carry all of them: gRPC refuses what is beyond its streams, instead of letting it wait.
+    options = (*_OPTIONS, ("grpc.max_concurrent_streams", 2 * max_calls))
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=max_calls)
     pipespec_pb2_grpc.add_GenerationServicer_to_server(GenerationService(generator), server)
     servicer = new_servicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
