@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pipespec.client import AsyncClient
 from pipespec.planner.arrivals import Arrivals, LoadResult
 
+
 def run_load(
     url: str,
     prompts: Sequence[Sequence[int]],
