@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import zmq
 
+from bus.brokers import forward, free_port, settings
 from pipespec.broker.forwarder import Forwarder
 from pipespec.bus.address import publish_endpoints, subscribe_endpoints
 from pipespec.bus.link import BusLink
@@ -20,23 +21,6 @@ from pipespec.protocol.messages import Close, EndReason, Envelope, Heartbeat
 from protocol.examples import MESSAGES, SESSION
 
 STAGE, GATEWAY = stage_inbox(Rank(0), "r1"), gateway_inbox("g0")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def settings() -> BrokerSettings:
-    return BrokerSettings(publish_port=free_port(), subscribe_port=free_port())
-
-
-def forward(broker: BrokerSettings) -> Forwarder:
-    return Forwarder(
-        publish_at=f"tcp://127.0.0.1:{broker.publish_port}",
-        subscribe_at=f"tcp://127.0.0.1:{broker.subscribe_port}",
-    )
 
 
 def close_of(epoch: int) -> Close:

@@ -4,6 +4,9 @@ The values and their reasons (measured with libzmq 4.3.5):
 
 - ``SNDHWM`` of publishers is bounded: a frozen reader costs a bounded queue, then loses messages, which the protocol
   heals. Subscriptions travel the other way and must not be lost, so subscribing sockets have ``SNDHWM`` 0.
+- ``RCVHWM`` of whoever receives publications is 0. A socket that is full stops reading, does not see the answers to its own
+  heartbeats, cuts the connection, and libzmq aborts the process when the reader comes back (zeromq/libzmq#3937, decision
+  0008). What waits is bounded behind it instead: by the broker's queues, and by the link's inbox.
 - ZMTP heartbeats cut half-open connections; they prove a living kernel, not a living loop, which is what the
   ``heartbeat`` message is for.
 - ``MAXMSGSIZE`` closes the connection of whoever sends more than a message can be.
@@ -36,6 +39,7 @@ def subscriber(context: Context, endpoints: list[str], topics: list[bytes]) -> S
     """A SUB socket connected to the brokers' subscribe endpoints, subscribed once and for all to its inboxes."""
     socket = _prepared(context.socket(zmq.SUB), endpoints)
     socket.set(zmq.SNDHWM, 0)
+    socket.set(zmq.RCVHWM, 0)
     for topic in topics:
         socket.subscribe(topic)
     for endpoint in endpoints:
@@ -47,6 +51,7 @@ def broker_in(context: Context, endpoint: str) -> Socket:
     """The XSUB socket where everyone publishes."""
     socket = _prepared(context.socket(zmq.XSUB), [endpoint])
     socket.set(zmq.SNDHWM, 0)
+    socket.set(zmq.RCVHWM, 0)
     socket.bind(endpoint)
     return socket
 

@@ -107,7 +107,7 @@ class ZmqTransport:
         options = {
             zmq.LINGER: 0,
             zmq.SNDHWM: 1000,
-            zmq.RCVHWM: 1000,
+            zmq.RCVHWM: 0,  # a full socket that reconnects aborts the process: docs/decisions/0008
             zmq.MAXMSGSIZE: 4 * 1024 * 1024,
             zmq.RECONNECT_IVL: 50,
             zmq.RECONNECT_IVL_MAX: 1000,
