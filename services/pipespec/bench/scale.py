@@ -20,6 +20,8 @@ from pipespec.ops.pipeline import Pipeline, parse_pipeline
 from pipespec.planner.arrivals import LoadResult, percentile
 
 PROMPT = 16
+PATIENT = {"heartbeat_ms": 500, "dead_ms": 20_000, "stall_ms": 60_000, "hung_ms": 60_000, "lease_ms": 60_000}
+"""Dozens of processes share few cores here: late is not dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ def emulated_chain(*, replicas: int, max_sessions: int) -> Pipeline:
         "name": "bench-scale",
         "stages": [{**stage, "lookahead": 8, "emulation": draft}, {**stage, "emulation": target}],
         "gateway": {"max_sessions": max_sessions + 8},
+        "timers": PATIENT,
     }
     return parse_pipeline(document, source="the benchmark's pipeline")
 
