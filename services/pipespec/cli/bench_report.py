@@ -18,7 +18,7 @@ from pipespec.bench.scale import BrokerLimit, Cell, ScaleRow, measure_broker, ru
 from pipespec.cli.local.temporary import temporary_pipeline
 from pipespec.cli.pictures import check_can_draw
 
-_TABLE_WIDTH = 118
+_TABLE_WIDTH = 140
 """A table keeps its columns where the output is not a terminal."""
 
 console = Console(width=max(Console().width, _TABLE_WIDTH))
@@ -110,9 +110,9 @@ def _limits_line(rows: Sequence[ScaleRow], limit: BrokerLimit) -> str:
 def _scale_table(rows: Sequence[ScaleRow]) -> Table:
     table = Table(title="CPU in microseconds per token; times in ms, median / p99", title_justify="left")
     for name in ("replicas", "sessions", "tokens/s", "first token", "between tokens", "messages/s"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for role in ("gateway", "broker", "stages", "clients", "cores busy"):
-        table.add_column(role, justify="right")
+        table.add_column(role, justify="right", no_wrap=True)
     for row in rows:
         cpu = row.cpu_us_per_token
         table.add_row(
