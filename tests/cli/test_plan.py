@@ -45,7 +45,7 @@ def test_json_holds_the_figures_and_the_replicas_of_a_load(
     asked = ["--sessions", "2", "--latency-ms", "90", "--tokens", "16", "--prompt", "4", "--json"]
     assert run(["plan", str(file), *asked]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert plan["alone"]["ms_per_token"] == pytest.approx(100.0)
+    assert plan["alone"]["ms_per_token"] == pytest.approx(100.0, rel=0.01)
     assert plan["best"]["speed_up"] > 2
     assert plan["best"]["ms_per_token"] == pytest.approx(plan["best"]["analytic_ms_per_token"], rel=0.2)
     assert plan["load"]["is_met"]

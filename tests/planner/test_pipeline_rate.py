@@ -10,11 +10,12 @@ from pipespec.emulation.curve import LatencyCurve
 from pipespec.ops.errors import SettingsError
 from pipespec.planner.pipeline_rate import Draft, alone, break_even_agreement, chain_rate, pipeline_rate
 from pipespec.planner.prediction import Texts, predict
+from pipespec.planner.simulation.run import NO_OVERHEADS
 from planner.chains import pipeline, stage
 
 FLAT = LatencyCurve(((1, 100.0),))
 NF4 = LatencyCurve(((1, 120.0), (2, 428.0), (35, 439.0)))
-MANY = Texts(count=12, tokens=256, bus_s=0.0)
+MANY = Texts(count=12, tokens=256, overheads=NO_OVERHEADS)
 
 
 def test_a_draft_that_is_never_right_changes_nothing_but_the_cost_of_checking_it() -> None:

@@ -8,7 +8,7 @@ from pipespec.emulation.chain import language_of
 from pipespec.ops.errors import Overloaded, SettingsError
 from pipespec.ops.pipeline import Pipeline, parse_pipeline
 from pipespec.planner.simulation.clients import Request
-from pipespec.planner.simulation.run import SimulationResult, simulate
+from pipespec.planner.simulation.run import NO_OVERHEADS, Overheads, SimulationResult, simulate
 from pipespec.planner.variants import synchronous
 from planner.chains import pipeline, stage
 
@@ -16,9 +16,9 @@ ALONE = pipeline(stage({1: 100.0}))
 PERFECT = pipeline(stage({1: 10.0}, 1.0, lookahead=4), stage({1: 100.0}))
 
 
-def course(chain: Pipeline, tokens: int, *, bus_s: float = 0.0) -> list[float]:
+def course(chain: Pipeline, tokens: int, *, overheads: Overheads = NO_OVERHEADS) -> list[float]:
     """Milliseconds at which the tokens of one session arrive."""
-    (session,) = simulate(chain, [Request((40,), tokens)], bus_s=bus_s).load.sessions
+    (session,) = simulate(chain, [Request((40,), tokens)], overheads=overheads).load.sessions
     return [round(1e3 * at_s, 3) for at_s in session.at_s]
 
 
@@ -26,8 +26,8 @@ def test_a_target_alone_says_a_token_per_step() -> None:
     assert course(ALONE, 3) == [100, 200, 300]
 
 
-def test_messages_take_their_time_on_the_way_in_and_out() -> None:
-    assert course(ALONE, 3, bus_s=0.004) == [108, 208, 308]
+def test_messages_and_services_take_their_time() -> None:
+    assert course(ALONE, 3, overheads=Overheads(bus_s=0.004, step_s=0.001)) == [109, 210, 311]
 
 
 def test_a_perfect_draft_that_may_be_four_ahead_is_caught_up_with_every_other_step() -> None:
@@ -49,21 +49,21 @@ def test_synchronous_rounds_are_four_draft_steps_and_a_verification() -> None:
 def test_a_draft_that_is_always_wrong_is_checked_in_vain() -> None:
     """Every other step finds a wrong candidate; none brings more than one token."""
     wrong = pipeline(stage({1: 10.0}, 0.0), stage({1: 100.0, 2: 150.0}))
-    result = simulate(wrong, [Request((40,), 6)], bus_s=0.0)
+    result = simulate(wrong, [Request((40,), 6)], overheads=NO_OVERHEADS)
     assert result.stages[1].steps == 6
     assert result.stages[1].accepted == 0
 
 
 def test_sessions_share_steps_and_pay_for_it() -> None:
     shared = pipeline(stage({1: 100.0, 2: 104.0}, session_ms=5.0))
-    result = simulate(shared, [Request((40,), 3), Request((41,), 3)], bus_s=0.0)
+    result = simulate(shared, [Request((40,), 3), Request((41,), 3)], overheads=NO_OVERHEADS)
     assert [round(1e3 * at_s) for at_s in result.load.sessions[0].at_s] == [100, 209, 318]
     assert result.stages[0].steps == 4  # the first began before the second session came, and ended before
 
 
 def test_replicas_serve_side_by_side() -> None:
     twice = pipeline(stage({1: 100.0}, replicas=2))
-    result = simulate(twice, [Request((40,), 3), Request((41,), 3)], bus_s=0.0)
+    result = simulate(twice, [Request((40,), 3), Request((41,), 3)], overheads=NO_OVERHEADS)
     assert [session.at_s for session in result.load.sessions] == [pytest.approx((0.1, 0.2, 0.3))] * 2
     assert result.stages[0].busy == pytest.approx(1.0)
 
@@ -71,7 +71,7 @@ def test_replicas_serve_side_by_side() -> None:
 def test_another_placement_is_another_course() -> None:
     twice = pipeline(stage({1: 100.0}, replicas=2))
     requests = [Request((40,), 3), Request((41,), 3)]
-    crowded = simulate(twice, requests, bus_s=0.0, placement=min)
+    crowded = simulate(twice, requests, overheads=NO_OVERHEADS, placement=min)
     assert crowded.stages[0].busy == pytest.approx(0.5)
 
 

@@ -9,7 +9,7 @@ from pipespec.ops.pipeline import Pipeline
 from pipespec.planner.analytic import synchronous_chain_ms_per_token
 from pipespec.planner.pipeline_rate import chain_rate
 from pipespec.planner.simulation.clients import Request
-from pipespec.planner.simulation.run import BUS_S, SimulationResult, simulate
+from pipespec.planner.simulation.run import MEASURED, Overheads, SimulationResult, simulate
 from pipespec.planner.variants import with_replicas
 
 
@@ -20,12 +20,12 @@ class Texts:
     Attributes:
         count: sessions, each on replicas of its own.
         tokens: of each.
-        bus_s: seconds from a publication to its arrival.
+        overheads: of services and bus.
     """
 
     count: int
     tokens: int
-    bus_s: float = BUS_S
+    overheads: Overheads = MEASURED
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def predict(pipeline: Pipeline, texts: Texts, *, speculate: bool = True) -> Pred
     """
     apart = with_replicas(pipeline, [texts.count] * len(pipeline.stages), max_sessions=1)
     requests = [Request((33 + n,), texts.tokens, speculate=speculate) for n in range(texts.count)]
-    result = simulate(apart, requests, bus_s=texts.bus_s)
+    result = simulate(apart, requests, overheads=texts.overheads)
     return _summary(result, analytic_ms(pipeline) if speculate else curve_of(pipeline.target).ms(1))
 
 

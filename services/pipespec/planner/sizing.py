@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pipespec.ops.pipeline import Pipeline
 from pipespec.planner.arrivals import percentile
 from pipespec.planner.simulation.clients import Request
-from pipespec.planner.simulation.run import BUS_S, SimulationResult, simulate
+from pipespec.planner.simulation.run import SimulationResult, simulate
 from pipespec.planner.variants import with_replicas
 
 MOST_SIMULATED = 32
@@ -120,7 +120,6 @@ class _Trial:
         result = simulate(
             with_replicas(self._pipeline, replicas, max_sessions=len(self._requests)),
             self._requests,
-            bus_s=BUS_S,
         )
         self._on_progress()
         return self._sizing(shares, result)

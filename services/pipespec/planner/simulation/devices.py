@@ -18,10 +18,12 @@ class CurveDevice:
         speaker: of the stage.
         curve: milliseconds of its steps.
         context_len: tokens (prompt and generated) that a session may hold.
+        overhead_s: what the service adds to a step.
     """
 
-    def __init__(self, speaker: Speaker, curve: LatencyCurve, *, context_len: int) -> None:
+    def __init__(self, speaker: Speaker, curve: LatencyCurve, *, context_len: int, overhead_s: float) -> None:
         self.context_len = context_len
+        self._overhead_s = overhead_s
         self._speaker = speaker
         self._curve = curve
 
@@ -39,4 +41,5 @@ class CurveDevice:
 
     def seconds(self, batch: Sequence[Work]) -> float:
         """How long the step takes."""
-        return self._curve.ms(sum(len(work.tokens) for work in batch), len(batch)) / 1000
+        device_ms = self._curve.ms(sum(len(work.tokens) for work in batch), len(batch))
+        return device_ms / 1000 + self._overhead_s

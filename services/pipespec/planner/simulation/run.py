@@ -1,7 +1,7 @@
 """A whole emulated pipeline in virtual time, from its settings to its clients' tokens.
 
 Every node runs the protocol core of the services; only sockets, threads and sleeping are replaced. So what is simulated is
-what would run, but for the time that the services themselves take: a message arrives after ``bus_s``, all else is instant.
+what would run, but for the time that the services themselves take, which is set: see ``Overheads``.
 """
 
 from __future__ import annotations
@@ -28,8 +28,22 @@ from pipespec.protocol.stage_replica import Place, StageReplica
 from pipespec.protocol.stage_session import StageLimits
 from pipespec.protocol.timers import Timers
 
-BUS_S = 0.0003
-"""One way, from a publication to the receiver's loop, on one machine; see ``docs/benchmarks.md``."""
+
+@dataclass(frozen=True, slots=True)
+class Overheads:
+    """What services and bus add; the defaults are measured by ``pipespec bench paper`` on one machine, 2-core AMD EPYC.
+
+    Attributes:
+        bus_s: seconds from a publication to the receiver's loop.
+        step_s: that a step takes longer than on its device alone, the stage's own work included.
+    """
+
+    bus_s: float = 0.0003
+    step_s: float = 0.0004
+
+
+MEASURED = Overheads()
+NO_OVERHEADS = Overheads(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +118,7 @@ def simulate(
     pipeline: Pipeline,
     requests: Sequence[Request],
     *,
-    bus_s: float = BUS_S,
+    overheads: Overheads = MEASURED,
     placement: Placement = least_loaded,
 ) -> SimulationResult:
     """Serve a load.
@@ -112,7 +126,7 @@ def simulate(
     Args:
         pipeline: of emulated stages; who waits for candidates is among its settings.
         requests: at least one, each for at least one token.
-        bus_s: seconds from a publication to its arrival.
+        overheads: of services and bus.
         placement: chooses the replicas of a session.
 
     Raises:
@@ -122,13 +136,13 @@ def simulate(
     """
     tally = _Tally(len(pipeline.stages))
     timers = Timers.of(pipeline.timers)
-    world = World(SteadyNetwork(bus_s), tick_s=timers.heartbeat_s / 2, witness=tally)
+    world = World(SteadyNetwork(overheads.bus_s), tick_s=timers.heartbeat_s / 2, witness=tally)
     clients = Clients(world)
     gateway = _gateway(world, pipeline, placement, clients)
     world.join(gateway)
-    for node in _stages(world, pipeline, timers):
+    for node in _stages(world, pipeline, overheads):
         world.join(node)
-    world.run(2 * bus_s)
+    world.run(2 * overheads.bus_s)
     began_s = world.now
     clients.send(lambda: gateway, requests)
     if not world.run(began_s + _patience_s(pipeline, requests), done=lambda: clients.all_served):
@@ -153,7 +167,8 @@ def _gateway(world: World, pipeline: Pipeline, placement: Placement, clients: Cl
     return GatewayNode(world, core, gateway_inbox("g0"), Incarnation(1), on_event=clients.on_event)
 
 
-def _stages(world: World, pipeline: Pipeline, timers: Timers) -> Iterable[StageNode]:
+def _stages(world: World, pipeline: Pipeline, overheads: Overheads) -> Iterable[StageNode]:
+    timers = Timers.of(pipeline.timers)
     for rank, stage in enumerate(pipeline.stages):
         emulation, language = emulation_of(stage), language_of(pipeline.stages[rank:])
         limits = StageLimits(
@@ -171,7 +186,12 @@ def _stages(world: World, pipeline: Pipeline, timers: Timers) -> Iterable[StageN
             yield StageNode(
                 world,
                 StageReplica(place, limits, timers, pace=pace),
-                CurveDevice(Speaker(language, rank=0), curve_of(stage), context_len=emulation.context_len),
+                CurveDevice(
+                    Speaker(language, rank=0),
+                    curve_of(stage),
+                    context_len=emulation.context_len,
+                    overhead_s=overheads.step_s,
+                ),
                 StepLimits(max_batch=stage.max_batch, max_tokens=stage.step_tokens),
                 Incarnation(1),
             )
