@@ -73,6 +73,7 @@ def test_a_picture_is_drawn_on_request(file: Path, tmp_path: Path) -> None:
         ["--latency-ms", "50"],
         ["--sessions", "2", "--rate", "1", "--latency-ms", "50"],
         ["--plot", "plan.txt"],
+        ["--plot", "no/such/folder/plan.svg"],
     ],
 )
 def test_half_a_demand_and_unknown_formats_are_refused(file: Path, asked: list[str]) -> None:

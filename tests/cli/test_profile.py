@@ -45,6 +45,13 @@ def test_a_file_without_prompts_is_refused(tmp_path: Path, capsys: pytest.Captur
     assert "one per line" in capsys.readouterr().err
 
 
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["profile", "--out", str(tmp_path / "none" / "profile.yaml")]) == ASKED_WRONGLY
+    assert "there is no folder" in capsys.readouterr().err
+
+
 def test_without_a_pipeline_there_is_nothing_to_measure(
     cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ from pipespec.bench.paper import PaperRow, run_paper
 from pipespec.bench.recorded import CHAINS, SEVENTY_B, Mode
 from pipespec.bench.scale import BrokerLimit, Cell, ScaleRow, measure_broker, run_scale
 from pipespec.cli.local.temporary import temporary_pipeline
+from pipespec.cli.outputs import check_can_write
 from pipespec.cli.pictures import check_can_draw
 
 _TABLE_WIDTH = 140
@@ -26,6 +27,7 @@ console = Console(width=max(Console().width, _TABLE_WIDTH))
 
 def show_scale(loads: Sequence[tuple[int, int]], *, tokens: int, out: Path | None) -> dict[str, Any]:
     """Measure loads of (replicas, sessions), and what one broker can do; the figures for JSON."""
+    check_can_write("--out", out)
     cells = [Cell(replicas, sessions, tokens) for replicas, sessions in loads]
     rows: list[ScaleRow] = []
     for row in run_scale(cells, temporary_pipeline):
@@ -42,6 +44,7 @@ def show_scale(loads: Sequence[tuple[int, int]], *, tokens: int, out: Path | Non
 
 def show_paper(*, sessions: int, tokens: int, out: Path | None, plot: Path | None) -> list[PaperRow]:
     """Measure the paper's chains."""
+    check_can_write("--out", out)
     if plot is not None:
         check_can_draw(plot)
     rows: list[PaperRow] = []

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipespec.cli.outputs import check_can_write
 from pipespec.ops.errors import SettingsError
 
 if TYPE_CHECKING:  # the extra 'bench'
@@ -20,8 +21,9 @@ def check_can_draw(file: Path) -> None:
     """Before hours are spent on what is to be drawn.
 
     Raises:
-        SettingsError: matplotlib is missing, or the suffix names no format.
+        SettingsError: matplotlib is missing, the suffix names no format, or the file cannot be written.
     """
+    check_can_write("--plot", file)
     if file.suffix not in FORMATS:
         raise SettingsError(f"--plot {file}: expected a name that ends with {', '.join(FORMATS)}")
     if find_spec("matplotlib") is None:

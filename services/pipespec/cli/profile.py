@@ -9,6 +9,7 @@ import click
 from pipespec.cli.local.document import read_pipeline
 from pipespec.cli.local.run_folder import NotRunning, serving_pipeline
 from pipespec.cli.local.temporary import temporary_pipeline
+from pipespec.cli.outputs import check_can_write
 
 
 @click.command()
@@ -32,6 +33,7 @@ def profile(file: Path | None, *, name: str | None, prompts: Path | None, tokens
 
     if file is not None and name is not None:
         raise click.UsageError("give either FILE or --name")
+    check_can_write("--out", out)
     asked = read_prompts(prompts)
     if file is not None:
         with temporary_pipeline(read_pipeline(file)) as running:

@@ -11,6 +11,7 @@ import click
 from pipespec.cli.local.document import read_pipeline
 from pipespec.cli.local.run_folder import NotRunning, serving_pipeline
 from pipespec.cli.local.temporary import temporary_pipeline
+from pipespec.cli.outputs import check_can_write
 from pipespec.cli.sampling_options import sampling_options
 
 
@@ -46,6 +47,7 @@ def trace(
 
     if (prompt is None) == (seconds is None):
         raise click.UsageError("give either PROMPT or --seconds")
+    check_can_write("--out", out)
     if pipeline is not None:
         with temporary_pipeline(read_pipeline(pipeline)) as running:
             heard = record(running, prompt, options, seconds)
