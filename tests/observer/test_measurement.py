@@ -78,3 +78,13 @@ def test_stages_are_told_apart_and_other_messages_ignored() -> None:
     measurement.add(step(1.0, (1, 0, 0)))
     measurement.add("something else")
     assert {rank: stage.num_steps for rank, stage in measurement.stages.items()} == {Rank(1): 1}
+
+
+def test_a_rare_size_does_not_borrow_from_much_larger_ones() -> None:
+    stage = StageMeasurement()
+    stage.add(step(4.1, (2, 1, 1)))
+    for _ in range(3):
+        stage.add(step(14.9, (30, 29, 29)))
+    curve = stage.curve()
+    assert curve is not None
+    assert curve.points == ((30, 14.9),)

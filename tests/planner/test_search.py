@@ -100,3 +100,10 @@ def test_a_variant_leaves_the_rest_of_the_pipeline_alone(lookaheads: tuple[int, 
     changed = with_lookaheads(PAIR_8B, lookaheads)
     assert changed.stages[0].emulation == PAIR_8B.stages[0].emulation
     assert changed.gateway == PAIR_8B.gateway
+
+
+def test_the_file_itself_is_among_the_options() -> None:
+    """A perfect draft that may be further ahead than the search looks."""
+    given = pipeline(stage({1: 1.0}, 1.0, lookahead=256), stage({1: 400.0}))
+    comparison = compared(given)
+    assert comparison.best is comparison.as_given

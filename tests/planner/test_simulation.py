@@ -47,7 +47,7 @@ def test_synchronous_rounds_are_four_draft_steps_and_a_verification() -> None:
 
 
 def test_a_draft_that_is_always_wrong_is_checked_in_vain() -> None:
-    """Every other step finds a wrong candidate; none brings more than one token."""
+    """What it says is thrown away before it can be checked; no step brings more than the target's own token."""
     wrong = pipeline(stage({1: 10.0}, 0.0), stage({1: 100.0, 2: 150.0}))
     result = simulate(wrong, [Request((40,), 6)], overheads=NO_OVERHEADS)
     assert result.stages[1].steps == 6

@@ -38,3 +38,11 @@ def test_a_load_beyond_what_is_simulated_is_scaled(sessions: int) -> None:
     sizing = size(SHARING_COSTS, Demand(sessions, goal_ms=400.0, prompt=4, tokens=8))
     for replicas, share in zip(sizing.replicas, sizing.sessions_per_replica, strict=True):
         assert replicas * share >= sessions > (replicas - 1) * share
+
+
+def test_replicas_are_the_fewest_and_none_holds_more_than_it_may() -> None:
+    """Three replicas of eight streams keep 58 ms; halving alone would stop at four. A cap of two streams takes twelve."""
+    shared = pipeline(stage({1: 20.0}, session_ms=4.0))
+    assert size(shared, Demand(24, goal_ms=58.0, prompt=4, tokens=16)).replicas == (3,)
+    capped = pipeline(stage({1: 20.0}, session_ms=4.0, max_sessions=2))
+    assert size(capped, Demand(24, goal_ms=58.0, prompt=4, tokens=16)).replicas == (12,)

@@ -8,6 +8,7 @@ import click
 
 _DEFAULT_REPLICAS = "1,2,4,8"
 _SESSIONS_PER_REPLICA = 16
+MAX_REPLICAS, MAX_SESSIONS = 64, 1000
 
 
 @click.group()
@@ -29,8 +30,12 @@ def scale(*, replicas: str, sessions: str | None, tokens: int, out: Path | None)
 
     loads = [
         (number, load)
-        for number in _numbers("--replicas", replicas)
-        for load in (_numbers("--sessions", sessions) if sessions else [number * _SESSIONS_PER_REPLICA])
+        for number in _numbers("--replicas", replicas, most=MAX_REPLICAS)
+        for load in (
+            _numbers("--sessions", sessions, most=MAX_SESSIONS)
+            if sessions
+            else [number * _SESSIONS_PER_REPLICA]
+        )
     ]
     show_scale(loads, tokens=tokens, out=out)
 
@@ -53,11 +58,11 @@ def paper(*, sessions: int, tokens: int, out: Path | None, plot: Path | None) ->
     show_paper(sessions=sessions, tokens=tokens, out=out, plot=plot)
 
 
-def _numbers(option: str, text: str) -> list[int]:
+def _numbers(option: str, text: str, *, most: int) -> list[int]:
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if not numbers or not all(1 <= number <= 1000 for number in numbers):
-        raise click.UsageError(f"{option} {text!r}: expected numbers from 1 to 1000, separated by commas")
+    if not numbers or not all(1 <= number <= most for number in numbers):
+        raise click.UsageError(f"{option} {text!r}: expected numbers from 1 to {most}, separated by commas")
     return numbers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -67,6 +68,8 @@ def _load(sessions: int | None, rate: float | None, latency_ms: float | None) ->
     if sessions is not None and rate is not None:
         raise click.UsageError("give either --sessions or --rate")
     amount = sessions if sessions is not None else rate
+    if latency_ms is not None and not math.isfinite(latency_ms):
+        raise click.UsageError("--latency-ms must be a number of milliseconds")
     if (amount is None) != (latency_ms is None):
         raise click.UsageError("--latency-ms needs --sessions or --rate, and they need it")
     return None if amount is None or latency_ms is None else (amount, latency_ms)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pipespec.cli.pictures import check_can_draw
 from pipespec.cli.progress import progress_bar
-from pipespec.emulation.chain import name_of
+from pipespec.emulation.chain import curve_of, name_of
 from pipespec.ops.errors import SettingsError
 from pipespec.ops.pipeline import Pipeline, StageKind
 from pipespec.planner.search import Comparison, Option, compare, num_searches
@@ -67,6 +67,10 @@ def _check_is_measured(pipeline: Pipeline) -> None:
                 f"stages[{rank}] is of kind {stage.kind.value!r}: its speed and agreement are not known; measure them with "
                 "`pipespec profile FILE --out profile.yaml`, and plan that file"
             )
+        if curve_of(stage).ms(1) <= 0:
+            raise SettingsError(
+                f"stages[{rank}].emulation.latency_ms: a step takes no time; nothing can be planned with it"
+            )
 
 
 def _table(pipeline: Pipeline, comparison: Comparison) -> Table:
@@ -118,7 +122,7 @@ def advice(pipeline: Pipeline, comparison: Comparison) -> list[str]:
         lines.append(f"Best: {best.name}, lookahead {lengths}: {best.speed_up:.2f}x.")
     dropped = [name_of(pipeline.stages[rank], rank) for rank in given.ranks if rank not in best.ranks]
     if dropped:
-        lines.append(f"Does not pay: {', '.join(dropped)}; without it the chain is as fast, or faster.")
+        lines.append(f"Does not pay: {', '.join(dropped)}; without it the chain is faster, or hardly slower.")
     gain = 100 * (given.prediction.ms_per_token / best.prediction.ms_per_token - 1)
     if gain > _PERCENT_WORTH_SAYING and not dropped and best.lookaheads != given.lookaheads:
         lines.append(f"The lookaheads in the file cost {gain:.0f} % more time per token.")

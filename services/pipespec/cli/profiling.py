@@ -44,7 +44,11 @@ def read_prompts(file: Path | None) -> list[str]:
     """
     if file is None:
         return list(PROMPTS)
-    prompts = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read the prompts in {file}: {error}; expected UTF-8 text") from error
+    prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
         raise SettingsError(f"{file} holds no prompt; expected one per line")
     return prompts

@@ -73,15 +73,16 @@ class StageMeasurement:
         return LatencyCurve(alone.points, session_ms=round(session_ms, 3))
 
     def _pooled(self) -> list[tuple[int, float]]:
-        """Points of at least ``MIN_SAMPLES`` steps; where a size is too rare, with the next larger ones.
+        """Points of at least ``MIN_SAMPLES`` steps; where a size is too rare, with the next larger ones up to twice its own.
 
-        A pool stands at its smallest size: what differs most is one token from several.
+        A pool stands at its smallest size: what differs most is one token from several. One that stays too small is left out.
         """
         points: list[tuple[int, float]] = []
         pool: list[float] = []
         smallest = 0
         for num_tokens, times in sorted(self._alone_ms.items()):
-            smallest = smallest if pool else num_tokens
+            if not pool or num_tokens > 2 * smallest:
+                smallest, pool = num_tokens, []
             pool += times
             if len(pool) >= MIN_SAMPLES:
                 points.append((smallest, median(pool)))

@@ -56,20 +56,22 @@ def predict(pipeline: Pipeline, texts: Texts, *, speculate: bool = True) -> Pred
         speculate: False leaves the drafts out.
     """
     apart = with_replicas(pipeline, [texts.count] * len(pipeline.stages), max_sessions=1)
-    requests = [Request((33 + n,), texts.tokens, speculate=speculate) for n in range(texts.count)]
+    tokens = min(texts.tokens, *(emulation_of(stage).context_len - 1 for stage in pipeline.stages))
+    requests = [Request((33 + n,), tokens, speculate=speculate) for n in range(texts.count)]
     result = simulate(apart, requests, overheads=texts.overheads)
     return _summary(result, analytic_ms(pipeline) if speculate else curve_of(pipeline.target).ms(1))
 
 
 def analytic_ms(pipeline: Pipeline) -> float:
-    """Milliseconds per token of a single stream by the closed forms, synchronous where every stage waits for the one before it."""
+    """Milliseconds per token of a single stream by the closed forms, synchronous where every stage waits for all that the one before it may say; shorter waits are not in them."""
     drafts = pipeline.stages[:-1]
     curves = [curve_of(stage) for stage in pipeline.stages]
     agreements = [emulation_of(stage).agreement or 0.0 for stage in drafts]
     waits = [stage.wait_for for stage in pipeline.stages[1:]]
-    if waits and all(waits):
+    lookaheads = [stage.lookahead for stage in drafts]
+    if waits and waits == lookaheads:
         return synchronous_chain_ms_per_token(curves, agreements, waits)
-    return chain_rate(curves, agreements, [stage.lookahead for stage in drafts]).ms_per_token
+    return chain_rate(curves, agreements, lookaheads).ms_per_token
 
 
 def _summary(result: SimulationResult, by_closed_form_ms: float) -> Prediction:

@@ -70,7 +70,7 @@ class Comparison:
     @property
     def best(self) -> Option:
         """The fastest, or one with fewer stages that is hardly slower; the target alone where no draft pays."""
-        options = (self.alone, *self.free)
+        options = (self.alone, *self.free, self.as_given, *self.synchronous)
         fastest = min(option.prediction.ms_per_token for option in options)
         near = [o for o in options if o.prediction.ms_per_token <= _SHORTER_IS_BETTER * fastest]
         return min(near, key=lambda option: (len(option.ranks), option.prediction.ms_per_token))

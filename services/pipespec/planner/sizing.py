@@ -69,7 +69,7 @@ def size(pipeline: Pipeline, demand: Demand, *, on_progress: Callable[[], None] 
     """
     simulated = min(demand.sessions, MOST_SIMULATED)
     trial = _Trial(pipeline, demand, simulated, on_progress)
-    shares = (simulated,) * len(pipeline.stages)
+    shares = trial.most
     sizing = trial.run(shares)
     while not sizing.is_met and any(share > 1 for share in shares):
         busiest = max(
@@ -85,12 +85,15 @@ def size(pipeline: Pipeline, demand: Demand, *, on_progress: Callable[[], None] 
 def _thrifty(trial: _Trial, shares: tuple[int, ...], sizing: Sizing) -> Sizing:
     """Take back what is not needed, from the target on: its replicas cost most."""
     for rank in reversed(range(len(shares))):
-        while shares[rank] < trial.simulated:
-            fewer = _replaced(shares, rank, min(trial.simulated, 2 * shares[rank]))
-            attempt = trial.run(fewer)
-            if not attempt.is_met:
-                break
-            shares, sizing = fewer, attempt
+        low, high = shares[rank], trial.most[rank]
+        while low < high:
+            middle = (low + high + 1) // 2
+            attempt = trial.run(_replaced(shares, rank, middle))
+            if attempt.is_met:
+                low, sizing = middle, attempt
+            else:
+                high = middle - 1
+        shares = _replaced(shares, rank, low)
     return sizing
 
 
@@ -99,12 +102,13 @@ def _replaced(shares: tuple[int, ...], rank: int, share: int) -> tuple[int, ...]
 
 
 class _Trial:
-    """Simulations of one demand; ``shares`` are the sessions per replica of every stage."""
+    """Simulations of one demand; ``shares`` are the sessions per replica of every stage, ``most`` the largest that may be."""
 
     def __init__(
         self, pipeline: Pipeline, demand: Demand, simulated: int, on_progress: Callable[[], None]
     ) -> None:
         self.simulated = simulated
+        self.most = tuple(min(simulated, stage.max_sessions) for stage in pipeline.stages)
         self._pipeline = pipeline
         self._demand = demand
         self._on_progress = on_progress
