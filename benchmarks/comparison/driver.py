@@ -16,9 +16,10 @@ from pipespec.ops.pipeline import StageSettings, TimerSettings
 from pipespec.protocol.gateway_session import Commit, GatewaySession
 from pipespec.protocol.ids import Incarnation, Rank, SessionId, TokenId, gateway_inbox
 from pipespec.protocol.messages import ChainIdentity, Envelope, Message, Segment, State
+from pipespec.protocol.place import Place
 from pipespec.protocol.rules import Rules
 from pipespec.protocol.sampling import Sampling
-from pipespec.protocol.stage_replica import FreeCache, OpenCache, Place, StageReplica
+from pipespec.protocol.stage_replica import FreeCache, OpenCache, StageReplica
 from pipespec.protocol.stage_session import StageLimits
 from pipespec.protocol.timers import Timers
 

@@ -36,8 +36,9 @@ from pipespec.protocol.messages import (
     Sync,
     Watch,
 )
+from pipespec.protocol.place import Place
 from pipespec.protocol.sampling import Sampling
-from pipespec.protocol.stage_replica import FreeCache, OpenCache, Place, StageReplica
+from pipespec.protocol.stage_replica import FreeCache, OpenCache, StageReplica
 from pipespec.protocol.stage_session import StageLimits
 from pipespec.protocol.timers import Timers
 from pipespec.protocol.tokenlog import TokenLog

@@ -17,9 +17,10 @@ from pipespec.protocol.fleet import Fleet
 from pipespec.protocol.gateway_replica import Counted, Ended, Event, GatewayReplica, Skewed
 from pipespec.protocol.ids import Incarnation, Rank, SessionId, TokenId, Topic, gateway_inbox, stage_inbox
 from pipespec.protocol.messages import EndReason, Envelope
+from pipespec.protocol.place import Place
 from pipespec.protocol.rules import Rules
 from pipespec.protocol.sampling import Sampling
-from pipespec.protocol.stage_replica import Place, StageReplica
+from pipespec.protocol.stage_replica import StageReplica
 from pipespec.protocol.stage_session import StageLimits
 from pipespec.protocol.timers import Timers
 from pipespec.protocol.work import Work

@@ -22,8 +22,9 @@ from pipespec.protocol.messages import (
     Heartbeat,
     Open,
 )
+from pipespec.protocol.place import Place
 from pipespec.protocol.sampling import Sampling
-from pipespec.protocol.stage_replica import Place, StageReplica
+from pipespec.protocol.stage_replica import StageReplica
 from pipespec.protocol.stage_session import StageLimits
 from pipespec.protocol.timers import Timers
 from pipespec.stage.loop import StageLoop

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipespec.observer.observer import Heard
-from pipespec.protocol.ids import SessionId, Topic
+from pipespec.protocol.ids import SessionId, TokenId, Topic
 from pipespec.protocol.messages import Close, Open, Segment, SegmentKind, State, Stepped
 
 _PROCESS = 1
@@ -33,7 +33,7 @@ class Timeline:
         self._session = session
         self._events: list[Event] = []
         self._tracks: dict[str, int] = {}
-        self._published: dict[tuple[Topic, SessionId], tuple[int, int]] = {}
+        self._published: dict[tuple[Topic, SessionId], tuple[int, tuple[TokenId, ...]]] = {}
         self._committed: dict[SessionId, int] = {}
 
     def add(self, heard: Heard) -> None:
@@ -107,13 +107,17 @@ class Timeline:
 
     def _add_publication(self, at_us: int, sender: Topic, segment: Segment) -> None:
         """A window goes to several readers and is repeated; it is marked when it says something new."""
-        window = (segment.base, segment.base + len(segment.tokens))
+        window = (segment.base, segment.tokens)
         is_rollback = segment.kind is SegmentKind.ROLLBACK
         if self._published.get((sender, segment.session)) == window:
             return
         self._published[sender, segment.session] = window
         self.num_rollbacks += is_rollback
-        args = {"session": segment.session.hex(), "from": window[0], "to": window[1]}
+        args = {
+            "session": segment.session.hex(),
+            "from": segment.base,
+            "to": segment.base + len(segment.tokens),
+        }
         self._mark(at_us, sender, segment.kind.value, args)
 
     def _add_commit(self, at_us: int, sender: Topic, session: SessionId, committed: int) -> None:

@@ -21,7 +21,8 @@ from pipespec.ops.logs import configure_logging
 from pipespec.ops.pipeline import Pipeline, StageSettings
 from pipespec.protocol.ids import Rank
 from pipespec.protocol.pace import pace_of
-from pipespec.protocol.stage_replica import Place, StageReplica
+from pipespec.protocol.place import Place
+from pipespec.protocol.stage_replica import StageReplica
 from pipespec.protocol.stage_session import StageLimits
 from pipespec.protocol.timers import Timers
 from pipespec.stage.loop import StageLoop

@@ -24,7 +24,8 @@ from pipespec.protocol.gateway_replica import GatewayReplica
 from pipespec.protocol.ids import Incarnation, Rank, Topic, gateway_inbox
 from pipespec.protocol.messages import Envelope, StepShare
 from pipespec.protocol.pace import pace_of
-from pipespec.protocol.stage_replica import Place, StageReplica
+from pipespec.protocol.place import Place
+from pipespec.protocol.stage_replica import StageReplica
 from pipespec.protocol.stage_session import StageLimits
 from pipespec.protocol.timers import Timers
 
