@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from pipespec.broker.forwarder import Forwarder
-from pipespec.bus.address import publish_endpoints, subscribe_endpoints
+from pipespec.bus.address import bind_endpoints
 from pipespec.ops.errors import InvariantBroken
 from pipespec.ops.health import HealthServer
 from pipespec.ops.lifecycle import Shutdown
@@ -30,10 +30,10 @@ def run(pipeline: Pipeline, index: int) -> None:
     configure_logging(pipeline.log, service="broker", index=index)
     settings = pipeline.brokers[index]
     with Shutdown.on_signals() as shutdown:
-        (publish_at,), (subscribe_at,) = publish_endpoints([settings]), subscribe_endpoints([settings])
+        publish_at, subscribe_at = bind_endpoints(settings)
         forwarder = Forwarder(publish_at=publish_at, subscribe_at=subscribe_at)
         health = HealthServer(
-            host=settings.host,
+            host=settings.bind or settings.host,
             port=settings.metrics_port,
             is_alive=lambda: forwarder.is_running,
             is_ready=lambda: forwarder.is_running,

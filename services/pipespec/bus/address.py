@@ -18,6 +18,12 @@ def subscribe_endpoints(brokers: Iterable[BrokerSettings]) -> list[str]:
     return [_endpoint(broker.host, broker.subscribe_port, "subscribe_port") for broker in brokers]
 
 
+def bind_endpoints(broker: BrokerSettings) -> tuple[str, str]:
+    """Where a broker itself listens: for what is published, and for subscribers."""
+    here = broker.model_copy(update={"host": broker.bind or broker.host})
+    return publish_endpoints([here])[0], subscribe_endpoints([here])[0]
+
+
 def _endpoint(host: str, port: int, name: str) -> str:
     if port == 0:
         raise SettingsError(

@@ -13,17 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from pipespec.ops.cluster import AutoscalerSettings, KubernetesSettings, ScalingSettings
 from pipespec.ops.errors import SettingsError
-
-Port = Annotated[
-    int, Field(ge=0, le=65535, description="TCP port; 0 picks a free one (under `pipespec up` only)")
-]
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+from pipespec.ops.settings import Port, Settings
 
 
 class StageKind(StrEnum):
@@ -37,7 +31,7 @@ class StageKind(StrEnum):
     """Neither model nor text: takes the time and has the agreement that ``emulation`` says."""
 
 
-class EmulationSettings(_Settings):
+class EmulationSettings(Settings):
     """What a stage of kind ``emulated`` is like. What it says is a hash of what was said before."""
 
     latency_ms: Annotated[
@@ -52,7 +46,9 @@ class EmulationSettings(_Settings):
     """Added for every session of a step but the first."""
     agreement: float | None = Field(default=None, ge=0, le=1)
     """Probability that it says what the next stage says; every stage needs it but the target, which has none."""
-    agreement_beyond: dict[Annotated[int, Field(ge=1, le=14)], Annotated[float, Field(ge=0, le=1)]] = {}
+    agreement_beyond: dict[Annotated[int, Field(ge=1, le=14)], Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=dict
+    )
     """With stages after the next one, by how many further on; where ``pipespec plan`` leaves stages out it takes these, or
     else the product of the agreements on the way."""
     stands_for: str | None = Field(default=None, min_length=1, max_length=64)
@@ -65,7 +61,7 @@ class EmulationSettings(_Settings):
     """Tokens that a session may hold."""
 
 
-class StageSettings(_Settings):
+class StageSettings(Settings):
     """One stage of the chain."""
 
     kind: StageKind = StageKind.TRANSFORMERS
@@ -105,6 +101,10 @@ class StageSettings(_Settings):
     """Memory for keys and values; none: nearly all that is free on a GPU, an eighth of it on CPU."""
     replicas: int = Field(default=1, ge=1, le=64)
     """Processes of this stage under ``pipespec up``."""
+    scaling: ScalingSettings | None = None
+    """Lets the autoscaler choose the replicas in a cluster; none leaves them alone."""
+    drain_timeout_s: float = Field(default=3.0, ge=0, le=3600)
+    """After SIGTERM, time for gateways to move its sessions; where no other replica can take them, for them to end."""
 
     @model_validator(mode="after")
     def _model_where_needed(self) -> Self:
@@ -138,17 +138,19 @@ class StageSettings(_Settings):
         return self
 
 
-class BrokerSettings(_Settings):
+class BrokerSettings(Settings):
     """Where one broker listens. Processes publish to ``publish_port`` and subscribe at ``subscribe_port``."""
 
     host: str = Field(default="127.0.0.1", pattern=r"^[A-Za-z0-9._:-]+$")
-    """Address that it binds and that others connect to."""
+    """Address that others connect to; a DNS name will do."""
+    bind: str | None = Field(default=None, pattern=r"^[0-9a-fA-F.:]+$")
+    """Address that it binds, where that is not ``host``: ``0.0.0.0`` in a pod, behind a name."""
     publish_port: Port = 0
     subscribe_port: Port = 0
     metrics_port: Port = 0
 
 
-class GatewaySettings(_Settings):
+class GatewaySettings(Settings):
     """Where clients come in, and what they may ask."""
 
     host: str = "127.0.0.1"
@@ -167,11 +169,13 @@ class GatewaySettings(_Settings):
     """Of requests that name none, bounded by what the context leaves."""
     request_timeout_s: float = Field(default=300.0, gt=0, le=3600)
     """A request that takes longer ends with an explicit error."""
+    drain_delay_s: float = Field(default=0.0, ge=0, le=600)
+    """After SIGTERM it is not ready, but takes requests for so long: load balancers need time to hear of it."""
     drain_timeout_s: float = Field(default=10.0, ge=0, le=3600)
-    """After SIGTERM running requests may go on for so long; what is left then ends with an explicit error."""
+    """Then running requests may go on for so long; what is left then ends with an explicit error."""
 
 
-class TimerSettings(_Settings):
+class TimerSettings(Settings):
     """The protocol's timers; the defaults are those of a LAN."""
 
     heartbeat_ms: int = Field(default=100, ge=10, le=10_000)
@@ -201,7 +205,7 @@ class TimerSettings(_Settings):
         return self
 
 
-class LogSettings(_Settings):
+class LogSettings(Settings):
     """How services log."""
 
     level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
@@ -209,7 +213,7 @@ class LogSettings(_Settings):
     """``auto``: console on a terminal, JSON elsewhere."""
 
 
-class Pipeline(_Settings):
+class Pipeline(Settings):
     """The whole file. ``stages`` go from the smallest to the target."""
 
     name: str = Field(default="pipespec", pattern="^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
@@ -224,6 +228,10 @@ class Pipeline(_Settings):
     """Address that the stages' metrics ports bind."""
     timers: TimerSettings = TimerSettings()
     log: LogSettings = LogSettings()
+    kubernetes: KubernetesSettings | None = None
+    """Set where the services run as pods."""
+    autoscaler: AutoscalerSettings | None = None
+    """Needed by ``pipespec serve autoscaler`` alone."""
 
     @model_validator(mode="after")
     def _chain_makes_sense(self) -> Self:
@@ -258,6 +266,20 @@ class Pipeline(_Settings):
             if stage.emulation is not None:
                 num_later = len(self.stages) - rank
                 _check_emulation(f"stages[{rank - 1}].emulation", stage.emulation, num_later=num_later)
+        return self
+
+    @model_validator(mode="after")
+    def _scaling_makes_sense(self) -> Self:
+        scaled = [rank for rank, stage in enumerate(self.stages) if stage.scaling is not None]
+        if len(self.stages) - 1 in scaled and self.stages[-1].scaling.min_replicas == 0:  # type: ignore[union-attr] # it is in the list
+            raise ValueError(
+                "the target's scaling.min_replicas is 0: without a target nothing is served; 1 is the least"
+            )
+        if self.kubernetes is not None and len(self.kubernetes.workloads) != len(self.stages):
+            raise ValueError(
+                f"kubernetes.workloads names {len(self.kubernetes.workloads)} StatefulSets for {len(self.stages)} stages; "
+                "one each, from the smallest stage to the target"
+            )
         return self
 
     @property
@@ -360,12 +382,16 @@ def _explain(problem: Any) -> str:
 def _allowed(loc: tuple[int | str, ...]) -> list[str]:
     if "emulation" in loc[:-1]:
         return sorted(EmulationSettings.model_fields)
+    if "scaling" in loc[:-1]:
+        return sorted(ScalingSettings.model_fields)
     models: dict[str, type[BaseModel]] = {
         "stages": StageSettings,
         "brokers": BrokerSettings,
         "gateway": GatewaySettings,
         "timers": TimerSettings,
         "log": LogSettings,
+        "kubernetes": KubernetesSettings,
+        "autoscaler": AutoscalerSettings,
     }
     parent = models.get(str(loc[0]), Pipeline) if len(loc) > 1 else Pipeline
     return sorted(parent.model_fields)

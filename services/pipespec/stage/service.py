@@ -31,9 +31,6 @@ from pipespec.stage.metrics import StageMetrics
 HUNG_S = 60.0
 """A loop that has not turned for so long will not: the longest step is one prefill chunk."""
 
-DRAIN_S = 3.0
-"""Gateways move sessions as soon as they hear that a replica drains; where no other can take them, they are cut."""
-
 log = structlog.get_logger(__name__)
 
 
@@ -73,7 +70,7 @@ def run(
             link, loop = assemble(pipeline, rank, replica, loaded)
             health.register(StageMetrics(loop, link))
             with Shutdown.on_signals() as shutdown:
-                _serve(stage, link, loop, shutdown)
+                _serve(stage, link, loop, shutdown, drain_timeout_s=settings.drain_timeout_s)
 
 
 @contextmanager
@@ -141,7 +138,9 @@ def assemble(pipeline: Pipeline, rank: int, replica: str, loaded: LoadedEngine) 
     return link, StageLoop(core, engine, link, model=loaded.model, tick_s=timers.heartbeat_s / 2)
 
 
-def _serve(stage: _Readiness, link: BusLink, loop: StageLoop, shutdown: Shutdown) -> None:
+def _serve(
+    stage: _Readiness, link: BusLink, loop: StageLoop, shutdown: Shutdown, *, drain_timeout_s: float
+) -> None:
     if not link.start(heartbeat=loop.heartbeat):
         log.warning("bus.not_joined_yet", advice="is a broker running? it goes on trying")
     stage.link, stage.loop = link, loop
@@ -149,6 +148,6 @@ def _serve(stage: _Readiness, link: BusLink, loop: StageLoop, shutdown: Shutdown
     while not shutdown.is_set():
         loop.turn()
     log.info("stage.draining", reason=shutdown.reason, sessions=len(loop.core.sessions))
-    loop.drain(timeout_s=DRAIN_S)
+    loop.drain(timeout_s=drain_timeout_s)
     log.info("stage.stopping", sessions_cut=len(loop.core.sessions))
     link.close()

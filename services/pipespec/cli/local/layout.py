@@ -61,7 +61,8 @@ def _settle_broker(broker: BrokerSettings, index: int, ports: PortPicker) -> Bro
     names = ("publish_port", "subscribe_port", "metrics_port")
     return broker.model_copy(
         update={
-            name: ports.take(broker.host, getattr(broker, name), f"brokers.{index}.{name}") for name in names
+            name: ports.take(broker.bind or broker.host, getattr(broker, name), f"brokers.{index}.{name}")
+            for name in names
         }
     )
 
@@ -119,7 +120,7 @@ def process_specs(layout: Layout, *, file: Path, logs: Path) -> list[ProcessSpec
         )
 
     specs = [
-        spec(f"broker-{n}", "broker", (broker.host, broker.metrics_port), 1, "--index", str(n))
+        spec(f"broker-{n}", "broker", (broker.bind or broker.host, broker.metrics_port), 1, "--index", str(n))
         for n, broker in enumerate(pipeline.brokers)
     ]
     for rank, (stage, ports) in enumerate(zip(pipeline.stages, layout.stage_ports, strict=True)):
