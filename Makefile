@@ -83,7 +83,7 @@ endif
 
 $(READY_DEV): $(READY)
 	@echo "installing the development tools"
-	@$(PIP_INSTALL) --quiet --editable '.[gateway,stage,bench,dev]'
+	@$(PIP_INSTALL) --quiet --editable '.[gateway,stage,cluster,bench,dev]'
 	@touch $@
 
 $(READY_BENCH): $(READY)
