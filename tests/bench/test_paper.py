@@ -21,7 +21,9 @@ def test_a_chain_is_measured_in_all_modes_beside_simulator_and_closed_forms(tmp_
         assert len(cell.ms) == 2
         assert min(cell.ms) > 0
         assert cell.analytic_ms > 0
-    steps_ms = {mode: row.cells[mode].simulated_ms for mode in Mode}  # on a virtual clock: what was measured varies
+    steps_ms = {
+        mode: row.cells[mode].simulated_ms for mode in Mode
+    }  # on a virtual clock: what was measured varies
     assert steps_ms[Mode.ALONE] == pytest.approx(row.target_ms, rel=0.02)
     assert steps_ms[Mode.PIPELINE] < steps_ms[Mode.SYNCHRONOUS] < steps_ms[Mode.ALONE]
     assert row.added_ms == pytest.approx(row.cells[Mode.ALONE].mean_ms - row.target_ms)

@@ -95,7 +95,9 @@ class LocalChain:
         timers = Timers.of(TIMERS)
         self.stages = [StageThread(pipeline, rank) for rank in range(len(stages))]
         fleet = Fleet(num_stages=len(stages), tokenizer=self.stages[-1].tokenizer, timers=timers)
-        self.backend = PipelineBackend(GatewayReplica(fleet, timers), max_sessions=64, tick_s=0.025)
+        self.backend = PipelineBackend(
+            GatewayReplica(fleet, timers), replica="g0", max_sessions=64, tick_s=0.025
+        )
         self._link = BusLink(brokers, inbox=gateway_inbox("g0"), topics=[FLEET], on_news=self.backend.on_news)
         self.backend.attach(self._link)
 

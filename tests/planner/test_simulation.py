@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from pipespec.emulation.chain import language_of
@@ -10,6 +12,8 @@ from pipespec.ops.pipeline import Pipeline, parse_pipeline
 from pipespec.planner.simulation.clients import Request
 from pipespec.planner.simulation.run import NO_OVERHEADS, Overheads, SimulationResult, simulate
 from pipespec.planner.variants import synchronous
+from pipespec.protocol.ids import Member
+from pipespec.protocol.placement import PrefixKeys
 from planner.chains import pipeline, stage
 
 ALONE = pipeline(stage({1: 100.0}))
@@ -68,10 +72,20 @@ def test_replicas_serve_side_by_side() -> None:
     assert result.stages[0].busy == pytest.approx(1.0)
 
 
+class Crowding:
+    """Sends everyone to the first replica."""
+
+    def choose(self, loads: Mapping[Member, int], prefix: PrefixKeys) -> Member:
+        return min(loads)
+
+    def placed(self, member: Member, prefix: PrefixKeys) -> None:
+        pass
+
+
 def test_another_placement_is_another_course() -> None:
     twice = pipeline(stage({1: 100.0}, replicas=2))
     requests = [Request((40,), 3), Request((41,), 3)]
-    crowded = simulate(twice, requests, overheads=NO_OVERHEADS, placement=min)
+    crowded = simulate(twice, requests, overheads=NO_OVERHEADS, placement=Crowding())
     assert crowded.stages[0].busy == pytest.approx(0.5)
 
 

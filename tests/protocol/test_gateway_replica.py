@@ -18,6 +18,7 @@ from pipespec.protocol.ids import (
     SessionId,
     TokenId,
     Topic,
+    gateway_inbox,
     stage_inbox,
 )
 from pipespec.protocol.messages import (
@@ -26,6 +27,7 @@ from pipespec.protocol.messages import (
     EndReason,
     Envelope,
     Finished,
+    GatewayHeartbeat,
     Heartbeat,
     Message,
     Open,
@@ -239,6 +241,49 @@ def test_sessions_go_to_the_least_loaded_replica(bench: Bench) -> None:
         bench.open(SessionId(bytes([index]) * 16))
     targets = [session.route[1] for session in bench.core.sessions.values()]
     assert sorted(targets) == ["r0", "r0", "r1", "r1"]
+
+
+def test_a_second_session_with_the_same_beginning_goes_where_the_first_one_went(bench: Bench) -> None:
+    bench.beat(1, "r1")
+    system = ids(*range(90))  # more than a block
+    for index in range(3):
+        session = SessionId(bytes([index]) * 16)
+        bench.core.open(bench.now, session, prompt=(*system, *ids(index)), sampling=Sampling(max_tokens=4))
+    first, second, third = (session.route[1] for session in bench.core.sessions.values())
+    assert first == second  # two of three are its share of two replicas, and a quarter more
+    assert third != first
+
+
+def test_a_replica_that_the_cluster_takes_away_gets_nothing_and_loses_what_it_has(bench: Bench) -> None:
+    bench.beat(1, "r1")
+    bench.open()
+    (session,) = bench.core.sessions.values()
+    assert session.route[1] == "r0"
+    bench.core.fleet.on_endings(frozenset({(Rank(1), "r0")}))
+    bench.now += TIMERS.dead_s * 1.1
+    for replica in ("r0", "r1"):
+        bench.beat(1, replica)
+    bench.core.on_timer(bench.now)
+    assert session.route[1] == "r1"
+    bench.core.fleet.on_endings(frozenset())  # its pod is back under the same name
+    bench.open(SessionId(b"2" * 16))
+    assert bench.core.sessions[SessionId(b"2" * 16)].route[1] == "r0"
+
+
+def test_progress_counts_what_sessions_waited_for_between_their_commits(bench: Bench) -> None:
+    bench.open()
+    bench.now = 5.0  # the prompt is read: not decoding time
+    bench.say(0, 7, 8)
+    bench.now = 5.5
+    bench.say(2, 9, prefix=ids(7, 8))
+    progress = bench.core.progress
+    assert (progress.tokens, progress.followed, progress.followed_s) == (3, 1, 0.5)
+
+
+def test_heartbeats_of_gateways_are_no_news_to_a_gateway(bench: Bench) -> None:
+    before = dict(bench.core.counts)
+    bench.hear(gateway_inbox("g1"), GatewayHeartbeat("g1", True, False, 1, 64, 0, 0, 0, 0))
+    assert dict(bench.core.counts) == before
 
 
 def test_states_of_all_sessions_of_a_replica_go_in_one_message(bench: Bench) -> None:

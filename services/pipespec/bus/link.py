@@ -25,7 +25,7 @@ from pipespec.ops.errors import InvariantBroken, MalformedMessage
 from pipespec.ops.pipeline import BrokerSettings
 from pipespec.protocol.codec import decode, encode, kind_of
 from pipespec.protocol.ids import FLEET, Incarnation, Topic
-from pipespec.protocol.messages import Echo, Envelope, Heartbeat, Message
+from pipespec.protocol.messages import Echo, Envelope, GatewayHeartbeat, Heartbeat, Message
 
 MAX_QUEUED = 10_000
 """Received messages that wait for the process at most."""
@@ -65,7 +65,7 @@ class BusLink:
         self._publish_to = publish_endpoints(brokers)
         self._subscribe_at = subscribe_endpoints(brokers)
         self._topics = [inbox, *topics]
-        self._heartbeat: Callable[[], Heartbeat] | None = None
+        self._heartbeat: Callable[[], Heartbeat | GatewayHeartbeat] | None = None
         self._heartbeat_s = heartbeat_s
         self._on_news = on_news
         self._outgoing: deque[tuple[Topic, Message]] = deque()
@@ -83,7 +83,9 @@ class BusLink:
 
     # From the process's own thread
 
-    def start(self, *, heartbeat: Callable[[], Heartbeat] | None = None, timeout_s: float = 10.0) -> bool:
+    def start(
+        self, *, heartbeat: Callable[[], Heartbeat | GatewayHeartbeat] | None = None, timeout_s: float = 10.0
+    ) -> bool:
         """Start the thread.
 
         Args:

@@ -28,7 +28,12 @@ class GatewayMetrics(Collector):
         yield CounterMetricFamily(
             "pipespec_gateway_committed_tokens",
             "Tokens committed since the start.",
-            value=self._backend.num_committed,
+            value=self._backend.core.progress.tokens,
+        )
+        yield CounterMetricFamily(
+            "pipespec_gateway_refused_sessions",
+            "Sessions for which there was no room.",
+            value=self._backend.num_refused,
         )
         segments = CounterMetricFamily(
             "pipespec_gateway_events",

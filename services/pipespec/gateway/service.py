@@ -60,6 +60,7 @@ async def _serve(pipeline: Pipeline, replica: str, shutdown: Shutdown) -> None:
     fleet = Fleet(num_stages=len(pipeline.stages), tokenizer=tokenizer, timers=timers)
     backend = PipelineBackend(
         GatewayReplica(fleet, timers),
+        replica=replica,
         max_sessions=pipeline.gateway.max_sessions,
         tick_s=timers.heartbeat_s / 2,
     )
@@ -76,7 +77,7 @@ async def _serve(pipeline: Pipeline, replica: str, shutdown: Shutdown) -> None:
         health.register(GatewayMetrics(backend, link))
         try:
             async with backend:
-                if not await asyncio.to_thread(link.start):
+                if not await asyncio.to_thread(link.start, heartbeat=backend.heartbeat):
                     log.warning("bus.not_joined_yet", advice="is a broker running? it goes on trying")
                 async with _edges(pipeline, backend, text) as edges:
                     listening.set()
@@ -139,7 +140,8 @@ async def _work(pipeline: Pipeline, backend: PipelineBackend, shutdown: Shutdown
     shutdown.call(end)
     await over.wait()
     log.info("gateway.draining", reason=shutdown.reason, sessions=backend.num_sessions)
-    await backend.drain(timeout_s=pipeline.gateway.drain_timeout_s)
+    settings = pipeline.gateway
+    await backend.drain(delay_s=settings.drain_delay_s, timeout_s=settings.drain_timeout_s)
     log.info("gateway.stopping", sessions_cut=backend.num_sessions)
 
 

@@ -21,8 +21,14 @@ from pipespec.bus.link import BusLink
 from pipespec.gateway.backend import StageStats, Tokens
 from pipespec.ops.errors import Overloaded, SessionLost, Unavailable
 from pipespec.protocol.gateway_replica import Committed, Counted, Ended, GatewayReplica, Skewed
-from pipespec.protocol.ids import SESSION_ID_LEN, Rank, SessionId, TokenId, Topic, stage_inbox
-from pipespec.protocol.messages import MAX_SESSION_TOKENS, EndReason, Heartbeat, StageCounters
+from pipespec.protocol.ids import SESSION_ID_LEN, Member, Rank, SessionId, TokenId, Topic, stage_inbox
+from pipespec.protocol.messages import (
+    MAX_SESSION_TOKENS,
+    EndReason,
+    GatewayHeartbeat,
+    Heartbeat,
+    StageCounters,
+)
 from pipespec.protocol.sampling import Sampling
 
 log = structlog.get_logger(__name__)
@@ -101,10 +107,12 @@ class SessionStream:
 class PipelineBackend:
     """``Backend`` over the bus. Use as an async context manager on the gateway's event loop."""
 
-    def __init__(self, core: GatewayReplica, *, max_sessions: int, tick_s: float) -> None:
+    def __init__(self, core: GatewayReplica, *, replica: str, max_sessions: int, tick_s: float) -> None:
         self.core = core
+        self.is_leaving = False
         self.is_draining = False
-        self.num_committed = 0
+        self.num_refused = 0
+        self._replica = replica
         self.turned_s = time.monotonic()
         self._link: BusLink | None = None
         self._max_sessions = max_sessions
@@ -139,8 +147,15 @@ class PipelineBackend:
             self._timer.cancel()
             await asyncio.gather(self._timer, return_exceptions=True)
 
-    async def drain(self, *, timeout_s: float) -> None:
-        """Refuse new sessions; return when those that run have ended, at the latest after ``timeout_s``."""
+    async def drain(self, *, delay_s: float = 0.0, timeout_s: float) -> None:
+        """Be not ready at once and refuse new sessions after ``delay_s``; return when those that run have ended.
+
+        Args:
+            delay_s: that load balancers need to send no more.
+            timeout_s: after it, sessions are left running.
+        """
+        self.is_leaving = True
+        await asyncio.sleep(delay_s)
         self.is_draining = True
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -154,7 +169,7 @@ class PipelineBackend:
     def is_ready(self) -> bool:
         """Whether a session opened now would be served."""
         has_bus = self._link is not None and self._link.is_joined
-        return has_bus and not self.is_draining and self.core.fleet.target(time.monotonic()) is not None
+        return has_bus and not self.is_leaving and self.core.fleet.target(time.monotonic()) is not None
 
     @property
     def context_len(self) -> int:
@@ -179,17 +194,24 @@ class PipelineBackend:
             raise Unavailable(
                 "the gateway is shutting down; try another replica", code="server_shutting_down"
             )
+        session_id = SessionId(secrets.token_bytes(SESSION_ID_LEN))
+        try:
+            self._check_room()
+            self.core.open(
+                time.monotonic(), session_id, prompt=tuple(prompt), sampling=sampling, speculate=speculate
+            )
+        except Overloaded:
+            self.num_refused += 1
+            raise
+        stream = self._streams[session_id] = SessionStream(self, session_id)
+        self._carry_out()
+        return stream
+
+    def _check_room(self) -> None:
         if self.num_sessions >= self._max_sessions:
             raise Overloaded(
                 f"{self.num_sessions} sessions are open, the limit is {self._max_sessions}; try again later"
             )
-        session_id = SessionId(secrets.token_bytes(SESSION_ID_LEN))
-        self.core.open(
-            time.monotonic(), session_id, prompt=tuple(prompt), sampling=sampling, speculate=speculate
-        )
-        stream = self._streams[session_id] = SessionStream(self, session_id)
-        self._carry_out()
-        return stream
 
     def end_session(self, session: SessionId, reason: EndReason) -> None:
         """End a session; an ended one is ignored."""
@@ -202,6 +224,26 @@ class PipelineBackend:
         return f"{rank}:{beats[0].model}" if beats else str(rank)
 
     # From the bus and the clock
+
+    def heartbeat(self) -> GatewayHeartbeat:
+        """What the fleet hears of this gateway; called on the bus thread, reads plain values only."""
+        progress = self.core.progress
+        return GatewayHeartbeat(
+            replica=self._replica,
+            ready=self.is_ready,
+            draining=self.is_leaving,
+            sessions=self.num_sessions,
+            max_sessions=self._max_sessions,
+            refused=self.num_refused,
+            tokens=progress.tokens,
+            followed=progress.followed,
+            followed_us=round(1e6 * progress.followed_s),
+        )
+
+    def on_endings(self, endings: frozenset[Member]) -> None:
+        """Note which stage replicas the cluster says are going away; safe to call from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.core.fleet.on_endings, endings)
 
     def on_news(self) -> None:
         """Let the event loop receive; called on the bus thread. One call is under way at a time."""
@@ -235,9 +277,7 @@ class PipelineBackend:
             if isinstance(event, Skewed):
                 self._warn(event.beat)
                 continue
-            if isinstance(event, Committed):
-                self.num_committed += len(event.tokens)
-            elif isinstance(event, Ended):
+            if isinstance(event, Ended):
                 self._session_ended.set()
             stream = self._streams.get(event.session)
             if stream is not None:

@@ -8,24 +8,13 @@ stuck (DESIGN section 3, rule 4). The first usable target pins the weights; othe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from pipespec.protocol.ids import Rank, Topic, stage_inbox
+from pipespec.protocol.ids import Member, Rank, Topic, stage_inbox
 from pipespec.protocol.messages import ChainIdentity, Heartbeat
+from pipespec.protocol.placement import Placement, PrefixAffinity, PrefixKeys
 from pipespec.protocol.timers import Timers
-
-Member = tuple[Rank, str]
-"""A replica by rank and name."""
-
-Placement = Callable[[Mapping[Member, int]], Member]
-"""Chooses one of a stage's replicas that have room; the values are their sessions."""
-
-
-def least_loaded(loads: Mapping[Member, int]) -> Member:
-    """The replica with the fewest sessions, the first by name among equals."""
-    return min(loads, key=lambda member: (loads[member], member))
-
 
 _FORGET_S = 600.0
 """A replica that was not heard of for so long is forgotten; names come and go for ever."""
@@ -49,7 +38,7 @@ class Fleet:
     """
 
     def __init__(
-        self, *, num_stages: int, tokenizer: bytes, timers: Timers, placement: Placement = least_loaded
+        self, *, num_stages: int, tokenizer: bytes, timers: Timers, placement: Placement | None = None
     ) -> None:
         self.num_stages = num_stages
         self.tokenizer = tokenizer
@@ -58,9 +47,10 @@ class Fleet:
         self.context_len = 0
         self.incompatible: dict[Member, Heartbeat] = {}
         self._timers = timers
-        self._placement = placement
+        self._placement = placement or PrefixAffinity()
         self._heard: dict[Member, _Heard] = {}
         self._placed: Counter[Member] = Counter()
+        self._endings: frozenset[Member] = frozenset()
         self._forgot_s = 0.0
 
     @property
@@ -85,6 +75,10 @@ class Fleet:
         turned_s = before.turned_s if before and before.beat.turn == beat.turn else now
         self._heard[member] = _Heard(beat, now, turned_s)
         return True
+
+    def on_endings(self, endings: frozenset[Member]) -> None:
+        """Members of which the cluster says that they are going away or gone; a newer word replaces an older one."""
+        self._endings = endings
 
     def _belongs(self, beat: Heartbeat, sender: Topic) -> bool:
         is_of_this_chain = beat.num_stages == self.num_stages and beat.rank < self.num_stages
@@ -113,7 +107,7 @@ class Fleet:
         return heard.beat if heard else None
 
     def is_usable(self, now: float, member: Member) -> bool:
-        """Whether the member lives, turns, is ready and does not drain."""
+        """Whether the member lives, turns, is ready and does not end."""
         heard = self._heard.get(member)
         return (
             heard is not None
@@ -121,6 +115,7 @@ class Fleet:
             and now - heard.turned_s <= self._timers.hung_s
             and heard.beat.ready
             and not heard.beat.draining
+            and member not in self._endings
         )
 
     def target(self, now: float) -> Heartbeat | None:
@@ -136,6 +131,7 @@ class Fleet:
         without: Collection[Member] = (),
         identity: ChainIdentity | None = None,
         keep: tuple[str, ...] | None = None,
+        prefix: PrefixKeys = (),
     ) -> tuple[str, ...] | None:
         """Replica names by rank, of each stage one that has room, as ``placement`` chooses; None while no target is usable or has room.
 
@@ -145,6 +141,7 @@ class Fleet:
             without: members that must not be in it.
             identity: what the target must be; any of this chain when None.
             keep: the present route; its members stay where they are usable.
+            prefix: of the session's prompt.
         """
         avoid = frozenset(without)
         route = [""] * self.num_stages
@@ -155,10 +152,17 @@ class Fleet:
             if member and member not in avoid and self._fits(now, member, identity):
                 route[rank] = member[1]
             else:
-                route[rank] = self._pick(now, Rank(rank), avoid, identity)
+                route[rank] = self._pick(now, Rank(rank), avoid, identity, prefix)
         return tuple(route) if route[-1] else None
 
-    def _pick(self, now: float, rank: Rank, avoid: Collection[Member], identity: ChainIdentity | None) -> str:
+    def _pick(
+        self,
+        now: float,
+        rank: Rank,
+        avoid: Collection[Member],
+        identity: ChainIdentity | None,
+        prefix: PrefixKeys,
+    ) -> str:
         loads = {
             member: self._load(member)
             for member in self._heard
@@ -167,7 +171,7 @@ class Fleet:
             and self._fits(now, member, identity)
             and self._has_room(member)
         }
-        return self._placement(loads)[1] if loads else ""
+        return self._placement.choose(loads, prefix)[1] if loads else ""
 
     def _fits(self, now: float, member: Member, identity: ChainIdentity | None) -> bool:
         if not self.is_usable(now, member):
@@ -182,11 +186,13 @@ class Fleet:
     def _has_room(self, member: Member) -> bool:
         return self._load(member) < self._heard[member].beat.max_sessions
 
-    def place(self, route: tuple[str, ...], *, by: int) -> None:
-        """Count a session in (``by`` 1) or out (-1) of every replica of its route."""
+    def place(self, route: tuple[str, ...], *, by: int, prefix: PrefixKeys = ()) -> None:
+        """Count a session in (``by`` 1) or out (-1) of every replica of its route, which read its prompt."""
         for rank, name in enumerate(route):
             if name:
                 member = (Rank(rank), name)
                 self._placed[member] += by
                 if self._placed[member] == 0:
                     del self._placed[member]
+                if by > 0:
+                    self._placement.placed(member, prefix)

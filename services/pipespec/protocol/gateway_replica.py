@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipespec.ops.errors import Overloaded, Unavailable
-from pipespec.protocol.fleet import Fleet, Member
+from pipespec.protocol.fleet import Fleet
 from pipespec.protocol.gateway_session import Commit, GatewaySession
-from pipespec.protocol.ids import Position, Rank, SessionId, TokenId, Topic, stage_inbox
+from pipespec.protocol.ids import Member, Position, Rank, SessionId, TokenId, Topic, stage_inbox
 from pipespec.protocol.messages import (
     ChainIdentity,
     EndReason,
     Envelope,
     Finished,
+    GatewayHeartbeat,
     Heartbeat,
     Outbox,
     Segment,
@@ -28,6 +29,7 @@ from pipespec.protocol.messages import (
     Sync,
 )
 from pipespec.protocol.peers import Peers
+from pipespec.protocol.placement import prefix_keys
 from pipespec.protocol.rules import Rules
 from pipespec.protocol.sampling import Sampling
 from pipespec.protocol.timers import Timers
@@ -76,6 +78,28 @@ class Skewed:
 Event = Committed | Ended | Counted | Skewed
 
 
+@dataclass(slots=True)
+class Progress:
+    """What all sessions brought since the start.
+
+    Attributes:
+        tokens: committed.
+        followed: those of them that came after their session's first commit.
+        followed_s: what sessions waited for these.
+    """
+
+    tokens: int = 0
+    followed: int = 0
+    followed_s: float = 0.0
+
+    def on_commit(self, waited_s: float, *, start: Position, num_tokens: int) -> None:
+        """Count a commit of a session that held ``start`` tokens and had waited for so long."""
+        self.tokens += num_tokens
+        if start > 0:
+            self.followed += num_tokens
+            self.followed_s += waited_s
+
+
 class GatewayReplica:
     """All sessions of one gateway."""
 
@@ -85,6 +109,7 @@ class GatewayReplica:
         self.events: list[Event] = []
         self.sessions: dict[SessionId, GatewaySession] = {}
         self.counts: Counter[str] = Counter()
+        self.progress = Progress()
         self._timers = timers
         self._rules = rules or Rules()
         self._peers = Peers(self._rules, dead_s=timers.dead_s)
@@ -102,7 +127,7 @@ class GatewayReplica:
         sampling: Sampling,
         speculate: bool = True,
     ) -> GatewaySession:
-        """Start a session on the least loaded replicas.
+        """Start a session on replicas that have room.
 
         Raises:
             Unavailable: no target replica is usable.
@@ -110,7 +135,8 @@ class GatewayReplica:
         """
         if self.fleet.target(now) is None:
             raise Unavailable.no_target()
-        route = self.fleet.route(now, speculate=speculate)
+        prefix = prefix_keys(prompt)
+        route = self.fleet.route(now, speculate=speculate, prefix=prefix)
         beat = self.fleet.beat_of((self.fleet.target_rank, route[-1])) if route else None
         if route is None or beat is None:
             raise Overloaded("every target replica holds as many sessions as it may; try again later")
@@ -123,9 +149,10 @@ class GatewayReplica:
             route=route,
             speculate=speculate,
             rules=self._rules,
+            prefix=prefix,
         )
         self.sessions[session_id] = session
-        self.fleet.place(route, by=1)
+        self.fleet.place(route, by=1, prefix=prefix)
         self._announce_open(session)
         return session
 
@@ -160,6 +187,8 @@ class GatewayReplica:
                 self._on_heartbeat(now, envelope.sender, message)
             case Finished() as message:
                 self._on_finished(now, envelope.sender, message)
+            case GatewayHeartbeat():
+                pass  # of this gateway and its fellows; for autoscalers and observers
             case _:
                 self.counts["not_for_a_gateway"] += 1
 
@@ -179,6 +208,8 @@ class GatewayReplica:
         self.counts[commit.name.lower()] += 1
         if commit is Commit.EXTENDED:
             tokens = session.tokens(start, session.committed)
+            self.progress.on_commit(now - session.committed_s, start=start, num_tokens=len(tokens))
+            session.committed_s = now
             self.events.append(Committed(segment.session, start, tokens))
             if session.end is not None:
                 self.close(segment.session, session.end)
@@ -274,6 +305,7 @@ class GatewayReplica:
             without=session.avoided(now) | ({without} if without else set()),
             identity=session.identity,
             keep=session.route,
+            prefix=session.prefix,
         )
         if route is None or route == session.route:
             return False
@@ -283,7 +315,7 @@ class GatewayReplica:
             if old and old != new:
                 self.outbox.send(stage_inbox(Rank(rank), old), closing)
         self.fleet.place(session.route, by=-1)
-        self.fleet.place(route, by=1)
+        self.fleet.place(route, by=1, prefix=session.prefix)
         session.reroute(now, route)
         self._announce_open(session)
         return True

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from pipespec.protocol.fleet import Member
-from pipespec.protocol.ids import Epoch, Position, Rank, SessionId, TokenId, stage_inbox
+from pipespec.protocol.ids import Epoch, Member, Position, Rank, SessionId, TokenId, stage_inbox
 from pipespec.protocol.messages import ChainIdentity, Close, EndReason, Open, Segment, SessionState
+from pipespec.protocol.placement import PrefixKeys
 from pipespec.protocol.rules import Rules
 from pipespec.protocol.sampling import Sampling
 from pipespec.protocol.tokenlog import TokenLog
@@ -47,16 +47,19 @@ class GatewaySession:
         route: tuple[str, ...],
         speculate: bool,
         rules: Rules,
+        prefix: PrefixKeys = (),
     ) -> None:
         self.session = session
         self.sampling = sampling
         self.identity = identity
         self._set_route(route)
         self.speculate = speculate
+        self.prefix = prefix
         self.epoch = Epoch(0)
         self.end: EndReason | None = None
         self.progress_s = now
         self.rerouted_s = now
+        self.committed_s = now
         self.num_stalls = 0
         self._avoid: dict[Member, float] = {}
         self._log = TokenLog(identity, prompt)

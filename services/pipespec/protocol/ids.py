@@ -34,12 +34,15 @@ Incarnation = NewType("Incarnation", int)
 Topic = NewType("Topic", bytes)
 """First frame of a bus message: the inbox that it is for."""
 
+Member = tuple[Rank, str]
+"""A stage replica by rank and name."""
+
 SESSION_ID_LEN = 16
 DIGEST_LEN = 16
 MAX_STAGES = 16
 
 FLEET = Topic(b"fleet.")
-"""Heartbeats of all replicas; gateways and autoscalers subscribe."""
+"""Heartbeats of all stage and gateway replicas; gateways, autoscalers and observers subscribe."""
 
 _REPLICA = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 

@@ -244,6 +244,33 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayHeartbeat:
+    """A gateway replica to the fleet: what its clients ask for and get.
+
+    Attributes:
+        replica: its name; ``gateway_inbox(replica)`` reaches it.
+        ready: takes new sessions.
+        draining: will end.
+        sessions: open now.
+        max_sessions: it takes no more than these.
+        refused: sessions for which there was no room, since its start.
+        tokens: committed since its start.
+        followed: tokens of these that came after their session's first commit.
+        followed_us: microseconds that sessions waited for these, each since its commit before.
+    """
+
+    replica: str
+    ready: bool
+    draining: bool
+    sessions: int
+    max_sessions: int
+    refused: int
+    tokens: int
+    followed: int
+    followed_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class Echo:
     """A process to its own inbox, at start: when it comes back, publishing and subscribing both work."""
 
@@ -301,7 +328,9 @@ class Stepped:
     shares: tuple[StepShare, ...]
 
 
-Message = Segment | Open | State | Close | Sync | Finished | Heartbeat | Echo | Watch | Stepped
+Message = (
+    Segment | Open | State | Close | Sync | Finished | Heartbeat | GatewayHeartbeat | Echo | Watch | Stepped
+)
 
 
 @dataclass(frozen=True, slots=True)

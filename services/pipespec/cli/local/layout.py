@@ -92,8 +92,9 @@ def _stage_ports(pipeline: Pipeline, ports: PortPicker) -> Iterator[tuple[int, .
 
 
 def stop_grace_s(pipeline: Pipeline) -> float:
-    """Seconds that a supervisor gives its processes to end: the gateway's drain, and some for stopping itself."""
-    return pipeline.gateway.drain_timeout_s + 10.0
+    """Seconds that a supervisor gives its processes to end: the longest drain, and some for stopping itself."""
+    gateway = pipeline.gateway.drain_delay_s + pipeline.gateway.drain_timeout_s
+    return max(gateway, *(stage.drain_timeout_s for stage in pipeline.stages)) + 10.0
 
 
 def process_specs(layout: Layout, *, file: Path, logs: Path) -> list[ProcessSpec]:

@@ -46,7 +46,14 @@ def temporary_pipeline(pipeline: Pipeline) -> Iterator[Pipeline]:
 
 def _on_free_ports(pipeline: Pipeline) -> Pipeline:
     zeros = {"publish_port": 0, "subscribe_port": 0, "metrics_port": 0}
-    gateway = {"http_port": 0, "grpc_port": 0, "zmq_port": 0, "metrics_port": 0, "drain_timeout_s": 0}
+    gateway = {
+        "http_port": 0,
+        "grpc_port": 0,
+        "zmq_port": 0,
+        "metrics_port": 0,
+        "drain_delay_s": 0,
+        "drain_timeout_s": 0,
+    }
     return pipeline.model_copy(
         update={
             "brokers": tuple(broker.model_copy(update=zeros) for broker in pipeline.brokers),

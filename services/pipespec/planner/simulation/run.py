@@ -19,12 +19,13 @@ from pipespec.planner.simulation.clients import Clients, Request
 from pipespec.planner.simulation.devices import CurveDevice
 from pipespec.planner.simulation.nodes import GatewayNode, StageNode, StepLimits
 from pipespec.planner.simulation.world import Copy, Witness, World
-from pipespec.protocol.fleet import Fleet, Placement, least_loaded
+from pipespec.protocol.fleet import Fleet
 from pipespec.protocol.gateway_replica import GatewayReplica
 from pipespec.protocol.ids import Incarnation, Rank, Topic, gateway_inbox
 from pipespec.protocol.messages import Envelope, StepShare
 from pipespec.protocol.pace import pace_of
 from pipespec.protocol.place import Place
+from pipespec.protocol.placement import Placement
 from pipespec.protocol.stage_replica import StageReplica
 from pipespec.protocol.stage_session import StageLimits
 from pipespec.protocol.timers import Timers
@@ -120,7 +121,7 @@ def simulate(
     requests: Sequence[Request],
     *,
     overheads: Overheads = MEASURED,
-    placement: Placement = least_loaded,
+    placement: Placement | None = None,
 ) -> SimulationResult:
     """Serve a load.
 
@@ -161,7 +162,7 @@ def simulate(
     return SimulationResult(LoadResult(clients.arrivals(), elapsed_s), stages, world.messages)
 
 
-def _gateway(world: World, pipeline: Pipeline, placement: Placement, clients: Clients) -> GatewayNode:
+def _gateway(world: World, pipeline: Pipeline, placement: Placement | None, clients: Clients) -> GatewayNode:
     timers = Timers.of(pipeline.timers)
     fleet = Fleet(num_stages=len(pipeline.stages), tokenizer=b"", timers=timers, placement=placement)
     core = GatewayReplica(fleet, timers)
