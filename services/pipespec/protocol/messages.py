@@ -245,7 +245,7 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class GatewayHeartbeat:
-    """A gateway replica to the fleet: what its clients ask for and get.
+    """A gateway replica to the fleet: what its clients ask for and get. ``telemetry`` makes rates of all heartbeats.
 
     Attributes:
         replica: its name; ``gateway_inbox(replica)`` reaches it.
