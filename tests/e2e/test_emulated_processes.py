@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import yaml
 from openai import AsyncOpenAI
 
 from e2e.detached import Detached, detached
+from pipespec.cli.main import run
 from pipespec.client import AsyncClient
 from pipespec.emulation.chain import language_of
 from pipespec.emulation.vocabulary import byte_tokenizer
@@ -67,6 +69,26 @@ async def test_all_protocols_give_the_targets_text_without_any_model(running: De
     assert texts == [expected(running, prompt, 50) for prompt in prompts]
     rendered = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     assert chat.choices[0].message.content == expected(running, rendered, 20)
+
+
+def test_top_shows_every_stage_replica_and_gateway(
+    running: Detached, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = ["--pipeline", str(running.folder / "pipeline.yaml")]
+    assert run(["top", "--json", *file]) == 0
+    seen = json.loads(capsys.readouterr().out)
+    assert [(row["rank"], row["name"]) for row in seen["replicas"]] == [
+        (0, "r0"),
+        (0, "r1"),
+        (1, "r0"),
+        (1, "r1"),
+    ]
+    assert [stage["ready"] for stage in seen["stages"]] == [2, 2]
+    assert [gateway["beat"]["replica"] for gateway in seen["gateways"]] == ["g0"]
+    assert run(["top", "--once", "--replicas", *file]) == 0
+    shown = capsys.readouterr().out
+    assert "2/2" in shown
+    assert "g0" in shown
 
 
 @pytest.mark.parametrize("rank", [0, 1], ids=["draft", "target"])

@@ -24,6 +24,7 @@ from pipespec.cli.models import models
 from pipespec.cli.plan import plan
 from pipespec.cli.profile import profile
 from pipespec.cli.serve import serve
+from pipespec.cli.top import top
 from pipespec.cli.trace import trace
 from pipespec.cli.up import supervise, up
 from pipespec.ops.errors import PipespecError, RequestError, SettingsError
@@ -48,7 +49,7 @@ def cli(*, debug: bool) -> None:
     del debug  # read by `run`, which has to know it when the parsing itself fails
 
 
-for _command in (up, down, generate, chat, demo, models, profile, plan, trace, bench, serve, supervise):
+for _command in (up, down, generate, chat, demo, models, profile, plan, trace, top, bench, serve, supervise):
     cli.add_command(_command)
 
 

@@ -6,7 +6,7 @@ messages, or be too slow.
 
 from __future__ import annotations
 
-import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -47,11 +47,17 @@ class Observer:
 
     Args:
         brokers: of the pipeline.
+        heartbeats_only: nothing else is heard, and no replica is asked for its steps.
     """
 
-    def __init__(self, brokers: Sequence[BrokerSettings]) -> None:
+    def __init__(self, brokers: Sequence[BrokerSettings], *, heartbeats_only: bool = False) -> None:
         self.replicas: dict[Topic, Heartbeat] = {}
-        self._link = BusLink(brokers, inbox=observer_inbox(f"observer-{os.getpid()}"), topics=_EVERYTHING)
+        self._link = BusLink(
+            brokers,
+            inbox=observer_inbox(f"observer-{secrets.token_hex(6)}"),
+            topics=(FLEET,) if heartbeats_only else _EVERYTHING,
+        )
+        self._asks_for_steps = not heartbeats_only
         self._seen: dict[tuple[Topic, Incarnation, int], None] = {}
         self._renew_s = 0.0
 
@@ -126,7 +132,7 @@ class Observer:
             pass
 
     def _renew(self) -> None:
-        if time.monotonic() >= self._renew_s:
+        if self._asks_for_steps and time.monotonic() >= self._renew_s:
             self._renew_s = time.monotonic() + _RENEW_S
             self._link.publish([(topic, Watch(_LEASE_MS)) for topic in self.replicas])
 
