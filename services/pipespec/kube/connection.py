@@ -6,6 +6,7 @@ calls here has a lease to renew. Retrying is the callers', who know how long the
 
 from __future__ import annotations
 
+import yaml
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 
@@ -24,7 +25,7 @@ def connect() -> ApiClient:
     except ConfigException as not_in_cluster:
         try:
             load_kube_config(client_configuration=configuration)
-        except (ConfigException, OSError, ValueError) as no_kubeconfig:
+        except (ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as no_kubeconfig:
             raise SettingsError(
                 "no Kubernetes API to talk to: as a pod it needs a service account with its token mounted "
                 f"({not_in_cluster}); elsewhere a kubeconfig, named by KUBECONFIG or ~/.kube/config ({no_kubeconfig})"

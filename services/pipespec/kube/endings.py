@@ -8,12 +8,12 @@ and nothing is said.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kubernetes.client import V1EndpointSlice
 
-from pipespec.protocol.ids import Rank
+from pipespec.protocol.ids import Member, Rank
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 
@@ -56,9 +56,13 @@ class Endings:
         """A slice is gone; its pods may be in another one."""
         self._slices.pop(_name(one), None)
 
-    def by_rank(self) -> Mapping[Rank, frozenset[str]]:
-        """Names of the pods that are ending, of every stage."""
-        return {Rank(rank): self._ending(workload) for rank, workload in enumerate(self._workloads)}
+    def members(self) -> frozenset[Member]:
+        """The replicas that are ending; a replica has the name of its pod."""
+        return frozenset(
+            (Rank(rank), pod)
+            for rank, workload in enumerate(self._workloads)
+            for pod in self._ending(workload)
+        )
 
     def _ending(self, workload: str) -> frozenset[str]:
         slices = [one for one in self._slices.values() if one.workload == workload]

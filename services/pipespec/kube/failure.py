@@ -81,7 +81,7 @@ def calling(what: str) -> Iterator[None]:
         raise ApiFailure(what, code=TIMEOUT, reason=str(error)) from error
     except (urllib3.exceptions.HTTPError, ConfigException, OSError) as error:
         raise ApiFailure(what, code=UNREACHABLE, reason=str(error)) from error
-    except (ValueError, KeyError) as error:  # no JSON, or not the object that was asked for
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # no JSON, or not what was asked for
         raise ApiFailure(what, code=UNREADABLE, reason=f"{type(error).__name__}: {error}") from error
 
 

@@ -1,8 +1,8 @@
 """Watches the EndpointSlices of the stages' headless Services, on a thread of its own, for as long as a process lives.
 
-List, then watch from there; a watch that ends is taken up where it stopped, one that has expired (410) begins with a new
-list. Whatever fails is tried again after a wait that doubles. What was learned stays, with its age; after ``trust_s``
-without word from the API server nothing is said of any pod: one under a known name may be another by now, and its own
+List, then watch from there; a watch that ends is taken up where it stopped. After a failure of any kind (an expired version
+is one, 410) it begins with a list again, after a wait that doubles. What was learned stays, with its age; after ``trust_s``
+without word from the API server nothing is said of any pod: the one that has its name may be another by now, and its own
 heartbeats tell more than old knowledge.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -24,9 +23,9 @@ from pipespec.kube.backoff import Backoff
 from pipespec.kube.endings import SERVICE_LABEL, Endings
 from pipespec.kube.failure import GONE, ApiFailure, Patience, calling
 from pipespec.ops.cluster import KubernetesSettings
-from pipespec.protocol.ids import Rank
+from pipespec.protocol.ids import Member
 
-_NOTHING: Mapping[Rank, frozenset[str]] = {}
+_NOTHING: frozenset[Member] = frozenset()
 
 log = structlog.get_logger(__name__)
 
@@ -37,13 +36,15 @@ class WatchTimes:
 
     Attributes:
         watch_s: the server ends a watch after so long; the next goes on where it stopped.
+        shortest_s: between the beginnings of two watches, should the server end them at once.
         patience: for a list; the connection of a watch is silent for ``watch_s`` longer at most.
         first_wait_s: after a failure; doubles.
         longest_wait_s: the doubling ends here.
-        trust_s: knowledge that is older says nothing.
+        trust_s: knowledge that is older says nothing; a quiet watch is heard of every ``watch_s`` only.
     """
 
     watch_s: int = 30
+    shortest_s: float = 1.0
     patience: Patience = field(default_factory=lambda: Patience(connect_s=3.0, read_s=10.0))
     first_wait_s: float = 0.5
     longest_wait_s: float = 30.0
@@ -78,8 +79,8 @@ class EndpointWatch:
         return None if self._heard_s is None else time.monotonic() - self._heard_s
 
     @property
-    def endings(self) -> Mapping[Rank, frozenset[str]]:
-        """Names of the pods that are ending by rank; empty where nothing is known that may be trusted. Any thread may ask."""
+    def endings(self) -> frozenset[Member]:
+        """Replicas whose pods are ending; none where nothing is known that may be trusted. Any thread may ask."""
         age_s = self.age_s
         return self._known if age_s is not None and age_s <= self._times.trust_s else _NOTHING
 
@@ -109,20 +110,17 @@ class EndpointWatch:
                 self._follow(self._version)
                 backoff.on_success()
             except ApiFailure as failure:
-                wait_s = self._on_failure(failure, backoff)
-                self._stop.wait(wait_s)
+                self._version = None
+                if not self._stop.is_set():
+                    self._wait_after(failure, backoff.on_failure(retry_after_s=failure.retry_after_s))
 
-    def _on_failure(self, failure: ApiFailure, backoff: Backoff) -> float:
-        """Seconds to wait."""
-        if self._stop.is_set():
-            return 0.0
+    def _wait_after(self, failure: ApiFailure, wait_s: float) -> None:
         self.failures[failure.code] += 1
-        if self._version is not None:  # the watch failed: nothing may have been missed unless a list says so
-            self._version = None
-        wait_s = backoff.on_failure(retry_after_s=failure.retry_after_s)
-        said = log.info if failure.code == GONE else log.warning
-        said("endpoints.watch_failed", problem=str(failure), age_s=self.age_s, again_in_s=round(wait_s, 2))
-        return wait_s
+        is_routine = failure.code == GONE
+        (log.info if is_routine else log.warning)(
+            "endpoints.watch_failed", problem=str(failure), age_s=self.age_s, again_in_s=round(wait_s, 2)
+        )
+        self._stop.wait(wait_s)
 
     def _relist(self) -> str | None:
         """Learn everything anew; the version to watch from."""
@@ -138,7 +136,7 @@ class EndpointWatch:
 
     def _follow(self, version: str | None) -> None:
         """Learn what changes, until the server ends the watch; the next one goes on from there."""
-        patience = self._times.patience
+        patience, began_s = self._times.patience, time.monotonic()
         with calling("let the stages' EndpointSlices be watched"):
             for event in self._watch.stream(
                 self._list,
@@ -152,6 +150,7 @@ class EndpointWatch:
                 self._on_event(event)
         self._version = self._watch.resource_version
         self._on_heard()
+        self._stop.wait(self._times.shortest_s - (time.monotonic() - began_s))
 
     def _on_event(self, event: object) -> None:
         match event:
@@ -164,10 +163,9 @@ class EndpointWatch:
         self._on_heard()
 
     def _on_heard(self) -> None:
-        known = self._endings.by_rank()
+        known = self._endings.members()
         if known != self._known:
-            said = {self._settings.workloads[rank]: sorted(pods) for rank, pods in known.items() if pods}
-            log.info("endpoints.ending", pods=said)
+            log.info("endpoints.ending", pods=sorted(pod for _, pod in known))
         self._known = known
         self._heard_s = time.monotonic()
 
