@@ -18,6 +18,7 @@ from pipespec import __version__
 from pipespec.cli.bench import bench
 from pipespec.cli.chat import chat
 from pipespec.cli.demo import demo
+from pipespec.cli.deploy import deploy
 from pipespec.cli.down import down
 from pipespec.cli.generate import generate
 from pipespec.cli.models import models
@@ -49,7 +50,22 @@ def cli(*, debug: bool) -> None:
     del debug  # read by `run`, which has to know it when the parsing itself fails
 
 
-for _command in (up, down, generate, chat, demo, models, profile, plan, trace, top, bench, serve, supervise):
+for _command in (
+    up,
+    down,
+    generate,
+    chat,
+    demo,
+    models,
+    profile,
+    plan,
+    trace,
+    top,
+    bench,
+    deploy,
+    serve,
+    supervise,
+):
     cli.add_command(_command)
 
 

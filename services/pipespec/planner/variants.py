@@ -7,10 +7,39 @@ from itertools import combinations, pairwise
 from math import prod
 
 from pipespec.emulation.chain import emulation_of
-from pipespec.ops.pipeline import Pipeline, StageSettings
+from pipespec.ops.errors import SettingsError
+from pipespec.ops.pipeline import Pipeline, StageKind, StageSettings
 
 PATIENT_MS = 60_000.0
 """A synchronous step waits for its candidates however slow the draft is."""
+
+
+def profiled(pipeline: Pipeline, profile: Pipeline) -> Pipeline:
+    """A pipeline as if its stages were emulated: latencies and agreements of a profile, all other settings its own.
+
+    Raises:
+        SettingsError: the profile has other stages.
+    """
+    if len(profile.stages) != len(pipeline.stages):
+        raise SettingsError(
+            f"the profile {profile.name!r} is of {len(profile.stages)} stages, the pipeline {pipeline.name!r} has "
+            f"{len(pipeline.stages)}; measure this one with `pipespec profile`"
+        )
+    stages = []
+    for rank, (stage, measured) in enumerate(zip(pipeline.stages, profile.stages, strict=True)):
+        if measured.emulation is None:
+            raise SettingsError(
+                f"the profile's stages[{rank}] is of kind {measured.kind.value!r}: it does not say what a step takes; "
+                "give the file that `pipespec profile --out` wrote"
+            )
+        update = {
+            "kind": StageKind.EMULATED,
+            "model": None,
+            "tensor_parallel": 1,
+            "emulation": measured.emulation,
+        }
+        stages.append(stage.model_copy(update=update))
+    return pipeline.model_copy(update={"stages": tuple(stages)})
 
 
 def sub_chains(num_stages: int) -> Iterator[tuple[int, ...]]:

@@ -1,0 +1,123 @@
+"""What a rendered release takes of a cluster: its pipeline, replicas, GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from pipespec.ops.errors import SettingsError
+from pipespec.ops.pipeline import Pipeline, parse_pipeline
+
+PIPELINE_KEY = "pipeline.yaml"
+_SCALERS = {"HorizontalPodAutoscaler": "minReplicas", "ScaledObject": "minReplicaCount"}
+_MOST = {"HorizontalPodAutoscaler": "maxReplicas", "ScaledObject": "maxReplicaCount"}
+
+
+@dataclass(frozen=True, slots=True)
+class StageFootprint:
+    """One stage.
+
+    Attributes:
+        workload: its StatefulSet.
+        least: replicas.
+        most: replicas, more than ``least`` where something scales them.
+        accelerators: of one replica, by resource name; empty on CPU.
+        scaler: what changes the replicas, ``""`` for nothing.
+    """
+
+    workload: str
+    least: int
+    most: int
+    accelerators: dict[str, int]
+    scaler: str
+
+    @property
+    def num_accelerators(self) -> int:
+        """Of one replica, of all kinds."""
+        return sum(self.accelerators.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """A release.
+
+    Attributes:
+        pipeline: that its services read.
+        stages: from the smallest to the target.
+        gateways: replicas, at least.
+        brokers: replicas.
+    """
+
+    pipeline: Pipeline
+    stages: tuple[StageFootprint, ...]
+    gateways: int
+    brokers: int
+
+
+def footprint_of(objects: Sequence[dict[str, Any]]) -> Footprint:
+    """Read a release's objects.
+
+    Raises:
+        SettingsError: its pipeline file is missing or cannot be used, or a stage's StatefulSet is missing.
+    """
+    pipeline = _pipeline(objects)
+    if pipeline.kubernetes is None:
+        raise SettingsError("the release's pipeline file does not say which StatefulSets its stages are")
+    by_name = {one["metadata"]["name"]: one for one in objects if one.get("kind") == "StatefulSet"}
+    missing = [name for name in pipeline.kubernetes.workloads if name not in by_name]
+    if missing:
+        raise SettingsError(
+            f"the release has no StatefulSet {', '.join(missing)}, which its pipeline file names"
+        )
+    stages = [
+        _stage(by_name[name], pipeline, rank, objects)
+        for rank, name in enumerate(pipeline.kubernetes.workloads)
+    ]
+    gateways = [one for one in objects if one.get("kind") == "Deployment" and _component(one) == "gateway"]
+    return Footprint(
+        pipeline,
+        tuple(stages),
+        gateways=sum(one["spec"].get("replicas", 1) for one in gateways),
+        brokers=len(pipeline.brokers),
+    )
+
+
+def _component(one: dict[str, Any]) -> str:
+    return str(one["metadata"].get("labels", {}).get("app.kubernetes.io/component", ""))
+
+
+def _pipeline(objects: Iterable[dict[str, Any]]) -> Pipeline:
+    for one in objects:
+        text = (one.get("data") or {}).get(PIPELINE_KEY) if one.get("kind") == "ConfigMap" else None
+        if text is not None:
+            return parse_pipeline(yaml.safe_load(text), source=f"{one['metadata']['name']}/{PIPELINE_KEY}")
+    raise SettingsError(f"no ConfigMap of the release holds a {PIPELINE_KEY}: is this PipeSpec's chart?")
+
+
+def _stage(
+    workload: dict[str, Any], pipeline: Pipeline, rank: int, objects: Iterable[dict[str, Any]]
+) -> StageFootprint:
+    name = workload["metadata"]["name"]
+    least = most = workload["spec"].get("replicas", 1)
+    scaler, scaling = "", pipeline.stages[rank].scaling
+    if scaling is not None:
+        least, most, scaler = scaling.min_replicas, scaling.max_replicas, "pipespec"
+    for one in objects:
+        kind = one.get("kind", "")
+        if kind in _SCALERS and one["spec"]["scaleTargetRef"]["name"] == name:
+            least, most = one["spec"].get(_SCALERS[kind], 1), one["spec"].get(_MOST[kind], 100)
+            scaler = "hpa" if kind == "HorizontalPodAutoscaler" else "keda"
+    return StageFootprint(name, least, most, _accelerators(workload), scaler)
+
+
+def _accelerators(workload: dict[str, Any]) -> dict[str, int]:
+    """Extended resources have a domain in their names, such as ``nvidia.com/gpu``."""
+    found: dict[str, int] = {}
+    for container in workload["spec"]["template"]["spec"]["containers"]:
+        for resource, count in container.get("resources", {}).get("limits", {}).items():
+            if "/" in resource:
+                found[resource] = found.get(resource, 0) + int(count)
+    return found
