@@ -15,7 +15,7 @@ from pipespec.ops.errors import Overloaded, Unavailable
 from pipespec.ops.pipeline import TimerSettings
 from pipespec.protocol.fleet import Fleet
 from pipespec.protocol.gateway_replica import GatewayReplica
-from pipespec.protocol.ids import Rank
+from pipespec.protocol.ids import Member, Rank
 from pipespec.protocol.messages import StageCounters
 from pipespec.protocol.place import Place
 from pipespec.protocol.sampling import Sampling
@@ -28,12 +28,20 @@ TARGET = Place(
 SAMPLING = Sampling(max_tokens=4)
 
 
+@pytest.fixture
+def endings() -> set[Member]:
+    """What the cluster says."""
+    return set()
+
+
 @pytest_asyncio.fixture
-async def backend() -> AsyncIterator[PipelineBackend]:
+async def backend(endings: set[Member]) -> AsyncIterator[PipelineBackend]:
     """One that has heard of a target, with room for two sessions."""
     timers = Timers.of(TimerSettings())
     core = GatewayReplica(Fleet(num_stages=1, tokenizer=TARGET.tokenizer, timers=timers), timers)
-    async with PipelineBackend(core, replica="g7", max_sessions=2, tick_s=0.05) as backend:
+    async with PipelineBackend(
+        core, replica="g7", max_sessions=2, tick_s=0.01, endings=lambda: frozenset(endings)
+    ) as backend:
         beat = TARGET.heartbeat(
             model="m", context_len=99, draining=False, turn=1, sessions=0, counters=StageCounters()
         )
@@ -75,8 +83,12 @@ async def test_after_the_delay_new_sessions_are_refused_with_the_reason(backend:
         await backend.open(prompt=ids(1), sampling=SAMPLING)
 
 
-async def test_what_the_cluster_says_of_endings_reaches_the_fleet(backend: PipelineBackend) -> None:
-    await asyncio.to_thread(backend.on_endings, frozenset({(Rank(0), "t-0")}))
-    await asyncio.sleep(0)
+async def test_a_pod_that_the_cluster_takes_away_gets_no_session_before_it_says_so_itself(
+    backend: PipelineBackend, endings: set[Member]
+) -> None:
+    assert backend.core.fleet.target(time.monotonic()) is not None
+    endings.add((Rank(0), "t-0"))
+    while backend.core.fleet.target(time.monotonic()) is not None:
+        await asyncio.sleep(0.01)
     with pytest.raises(Unavailable, match="no target"):
         await backend.open(prompt=ids(1), sampling=SAMPLING)

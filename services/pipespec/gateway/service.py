@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
 import structlog
@@ -20,7 +20,7 @@ from pipespec.emulation.vocabulary import CHAT_TEMPLATE, byte_tokenizer
 from pipespec.gateway.grpc import serve_grpc
 from pipespec.gateway.metrics import GatewayMetrics
 from pipespec.gateway.openai import create_app, serve_http
-from pipespec.gateway.sessions import PipelineBackend
+from pipespec.gateway.sessions import Endings, PipelineBackend
 from pipespec.gateway.text import ChatTemplate, TextModel
 from pipespec.gateway.zmq import serve_zmq
 from pipespec.models.fetch import resolve
@@ -47,14 +47,27 @@ def run(pipeline: Pipeline, replica: str) -> None:
 
     Raises:
         ModelError: the target's tokenizer cannot be loaded.
-        SettingsError: a port cannot be bound.
+        SettingsError: a port cannot be bound, or pods are to be watched and there is no cluster.
     """
     configure_logging(pipeline.log, service="gateway", replica=replica)
-    with Shutdown.on_signals() as shutdown:
-        asyncio.run(_serve(pipeline, replica, shutdown))
+    with Shutdown.on_signals() as shutdown, _endings(pipeline) as endings:
+        asyncio.run(_serve(pipeline, replica, shutdown, endings))
 
 
-async def _serve(pipeline: Pipeline, replica: str, shutdown: Shutdown) -> None:
+@contextmanager
+def _endings(pipeline: Pipeline) -> Iterator[Endings]:
+    """What the cluster says of the stages' pods, where the settings ask for it."""
+    if pipeline.kubernetes is None or not pipeline.kubernetes.watch:
+        yield frozenset
+        return
+    from pipespec.kube.connection import connect  # noqa: PLC0415 - the extra 'cluster', and only where it is asked for
+    from pipespec.kube.watch import EndpointWatch  # noqa: PLC0415 - as above
+
+    with EndpointWatch(connect(), pipeline.kubernetes) as watch:
+        yield lambda: watch.endings
+
+
+async def _serve(pipeline: Pipeline, replica: str, shutdown: Shutdown, endings: Endings) -> None:
     text, tokenizer = _text(pipeline.target)
     timers = Timers.of(pipeline.timers)
     fleet = Fleet(num_stages=len(pipeline.stages), tokenizer=tokenizer, timers=timers)
@@ -63,6 +76,7 @@ async def _serve(pipeline: Pipeline, replica: str, shutdown: Shutdown) -> None:
         replica=replica,
         max_sessions=pipeline.gateway.max_sessions,
         tick_s=timers.heartbeat_s / 2,
+        endings=endings,
     )
     link = BusLink(pipeline.brokers, inbox=gateway_inbox(replica), topics=[FLEET], on_news=backend.on_news)
     backend.attach(link)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import Self
 from weakref import WeakValueDictionary
@@ -104,10 +104,30 @@ class SessionStream:
         return [StageStats(rank, self._pipeline.stage_name(rank), total) for rank, total in totals.items()]
 
 
-class PipelineBackend:
-    """``Backend`` over the bus. Use as an async context manager on the gateway's event loop."""
+Endings = Callable[[], frozenset[Member]]
+"""Says which stage replicas are going away."""
 
-    def __init__(self, core: GatewayReplica, *, replica: str, max_sessions: int, tick_s: float) -> None:
+
+class PipelineBackend:
+    """``Backend`` over the bus. Use as an async context manager on the gateway's event loop.
+
+    Args:
+        core: of this gateway.
+        replica: its name.
+        max_sessions: open at once.
+        tick_s: seconds between turns of the clock.
+        endings: asked at every turn; what the cluster knows beside the heartbeats.
+    """
+
+    def __init__(
+        self,
+        core: GatewayReplica,
+        *,
+        replica: str,
+        max_sessions: int,
+        tick_s: float,
+        endings: Endings = frozenset,
+    ) -> None:
         self.core = core
         self.is_leaving = False
         self.is_draining = False
@@ -117,6 +137,7 @@ class PipelineBackend:
         self._link: BusLink | None = None
         self._max_sessions = max_sessions
         self._tick_s = tick_s
+        self._endings = endings
         self._streams: WeakValueDictionary[SessionId, SessionStream] = WeakValueDictionary()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.Task[None] | None = None
@@ -240,11 +261,6 @@ class PipelineBackend:
             followed_us=round(1e6 * progress.followed_s),
         )
 
-    def on_endings(self, endings: frozenset[Member]) -> None:
-        """Note which stage replicas the cluster says are going away; safe to call from any thread."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.core.fleet.on_endings, endings)
-
     def on_news(self) -> None:
         """Let the event loop receive; called on the bus thread. One call is under way at a time."""
         if self._loop is not None and not self._is_woken and not self._loop.is_closed():
@@ -266,6 +282,7 @@ class PipelineBackend:
             if self._failure is not None:
                 raise self._failure
             self.turned_s = time.monotonic()
+            self.core.fleet.on_endings(self._endings())
             self.core.on_timer(self.turned_s)
             self._carry_out()
             await asyncio.sleep(self._tick_s)
