@@ -126,10 +126,12 @@ class ApiServer(KubernetesEmulator):  # type: ignore[misc] # attrs.define is not
 
     async def _serve_watch(self, request: Request) -> AsyncIterator[Any]:
         self.watched_from.append(request.params.get("resourceVersion", ""))
+        may_have_bookmarks = request.params.get("allowWatchBookmarks") in ("true", "True")
         if self.scripts:
             yield b""
             for event in self.scripts.pop(0):
-                yield event
+                if may_have_bookmarks or "BOOKMARK" not in str(event):
+                    yield event
             return
         loop = asyncio.get_running_loop()
         until_s = loop.time() + float(request.params.get("timeoutSeconds", 3600))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import pytest
 from kubernetes.client import ApiClient
 
 from kube.api_server import NAMESPACE, ApiServer
 from kube.waiting import eventually
 from pipespec.kube.elector import Elector
-from pipespec.kube.failure import Patience
-from pipespec.kube.lease import LeaseTimes
+from pipespec.kube.failure import ApiFailure, Patience
+from pipespec.kube.lease import LeaseRecord, LeaseTimes
 from pipespec.kube.lease_store import KubernetesLease
 
 TIMES = LeaseTimes(duration_s=2, renew_deadline_s=1.5, retry_s=0.05)
@@ -42,6 +45,23 @@ def test_what_others_put_into_the_lease_stays(client: ApiClient, api: ApiServer)
     lease = api.stored(RESOURCE, "scaler")
     assert lease["metadata"]["labels"] == {"team": "a"}
     assert lease["spec"]["leaseTransitions"] == 1
+
+
+def test_whoever_read_an_older_lease_cannot_write_it(client: ApiClient, api: ApiServer) -> None:
+    first, second = (KubernetesLease(client, NAMESPACE, "scaler") for _ in range(2))
+    now = datetime.now(UTC)
+    old = first.create(LeaseRecord("first", 15, acquired_at=now, renewed_at=now))
+    new = second.replace(replace(old, holder="second"))
+    with pytest.raises(ApiFailure, match="409"):
+        first.replace(old)
+    assert first.read() == new
+
+
+def test_times_of_day_always_have_digits_after_the_point(client: ApiClient, api: ApiServer) -> None:
+    """The server refuses a MicroTime without them."""
+    at = datetime(2030, 1, 1, tzinfo=UTC)
+    KubernetesLease(client, NAMESPACE, "scaler").create(LeaseRecord("a", 15, acquired_at=at, renewed_at=at))
+    assert api.stored(RESOURCE, "scaler")["spec"]["renewTime"] == "2030-01-01T00:00:00.000001+00:00"
 
 
 @pytest.mark.parametrize("answer", [409, 410, 429, 500, "reset", "hang"])
