@@ -21,6 +21,8 @@ from pipespec.models import conversion, embedded
 from pipespec.models.cache import converted_root
 from pipespec.models.embedded import EMBEDDED, obtain
 from pipespec.models.fetch import _converted_folder, fetch, listed, resolve
+from pipespec.models.folder import Part
+from pipespec.models.hub import PATTERNS
 from pipespec.models.reference import parse
 from pipespec.models.stop import stop_ids
 from pipespec.ops.errors import ModelError
@@ -123,6 +125,23 @@ def test_a_half_downloaded_hub_model_does_not_count(cache, tmp_path):
     with pytest.raises(ModelError, match="models fetch owner/name"):
         resolve("owner/name")
     assert listed() == []
+
+
+def test_the_text_side_of_a_model_needs_no_weights(cache, tmp_path):
+    """A gateway reads the tokenizer and the configuration alone; a stage still says that weights are missing."""
+    folder = save_tiny_model(tmp_path / "model", seed=1)
+    (folder / "model.safetensors").unlink()
+    snapshot = put_snapshot(cache, folder, commit="a" * 40)
+    assert resolve(str(folder), part=Part.TEXT) == fetch(str(folder), part=Part.TEXT) == folder
+    assert resolve("owner/name", part=Part.TEXT) == snapshot
+    (snapshot / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match="models fetch owner/name"):
+        resolve("owner/name", part=Part.TEXT)
+
+
+def test_weights_are_not_among_what_a_text_side_downloads():
+    assert not any("safetensors" in pattern for pattern in PATTERNS[Part.TEXT])
+    assert set(PATTERNS[Part.TEXT]) < set(PATTERNS[Part.WHOLE])
 
 
 def test_only_hub_models_have_revisions(tmp_path):

@@ -24,6 +24,7 @@ from pipespec.gateway.sessions import Endings, PipelineBackend
 from pipespec.gateway.text import ChatTemplate, TextModel
 from pipespec.gateway.zmq import serve_zmq
 from pipespec.models.fetch import resolve
+from pipespec.models.folder import Part
 from pipespec.models.identity import tokenizer_digest, vocabulary_digest
 from pipespec.ops.health import HealthServer
 from pipespec.ops.lifecycle import Shutdown
@@ -108,7 +109,7 @@ def _text(target: StageSettings) -> tuple[TextModel, bytes]:
         tokenizer = byte_tokenizer()
         template = ChatTemplate(CHAT_TEMPLATE, special_tokens={})
         return TextModel(tokenizer, template=template), vocabulary_digest(tokenizer)
-    folder = resolve(target.model or "", target.revision)
+    folder = resolve(target.model or "", target.revision, part=Part.TEXT)
     return TextModel.load(folder), tokenizer_digest(folder)
 
 

@@ -17,7 +17,7 @@ from pipespec.models import hub
 from pipespec.models.cache import build_once, converted_root
 from pipespec.models.conversion import convert
 from pipespec.models.embedded import Progress, embedded_model, obtain
-from pipespec.models.folder import check_folder, read_json
+from pipespec.models.folder import Part, check_folder, read_json
 from pipespec.models.reference import EMBEDDED_PREFIX, Reference, ReferenceKind, parse
 from pipespec.ops.errors import ModelError
 
@@ -34,32 +34,37 @@ class ListedModel:
     size: int
 
 
-def resolve(reference: str, revision: str | None = None) -> Path:
-    """Folder of a model that is ready on this machine. No network.
+def resolve(reference: str, revision: str | None = None, *, part: Part = Part.WHOLE) -> Path:
+    """Folder of a model of which ``part`` is ready on this machine. No network.
 
     Raises:
         ModelError: it is not there, or incomplete; the message says which command fetches it.
     """
     parsed = _parse(reference, revision)
     if parsed.kind is ReferenceKind.FOLDER:
-        return _local_folder(parsed)
-    folder = _found(parsed, revision)
+        return _local_folder(parsed, part)
+    folder = _found(parsed, revision, part)
     if folder is None:
         option = f" --revision {revision}" if revision else ""
         raise ModelError(
             f"model {reference!r} is not on this machine; run: pipespec models fetch {reference}{option}"
         )
-    return check_folder(folder, reference=reference)
+    return check_folder(folder, reference=reference, part=part)
 
 
 def fetch(
-    reference: str, revision: str | None = None, *, on_progress: Progress = lambda _stage, _fraction: None
+    reference: str,
+    revision: str | None = None,
+    *,
+    part: Part = Part.WHOLE,
+    on_progress: Progress = lambda _stage, _fraction: None,
 ) -> Path:
     """Make a model ready: download and convert what is missing.
 
     Args:
         reference: as in ``StageSettings.model``.
         revision: commit, tag or branch of a hub model.
+        part: of a hub model; others are made as a whole.
         on_progress: called with what is being done and its fraction, 0 to 1.
 
     Raises:
@@ -67,15 +72,15 @@ def fetch(
     """
     parsed = _parse(reference, revision)
     if parsed.kind is ReferenceKind.FOLDER:
-        return _local_folder(parsed)
+        return _local_folder(parsed, part)
     if parsed.kind is ReferenceKind.HUB:
-        folder = hub.download(parsed.name, revision=revision, on_progress=on_progress)
-        return check_folder(folder, reference=reference)
+        folder = hub.download(parsed.name, revision=revision, on_progress=on_progress, part=part)
+        return check_folder(folder, reference=reference, part=part)
     folder = _converted_folder(parsed)
     with build_once(folder) as scratch:
         if scratch is not None:
             _build(parsed, scratch, on_progress=on_progress)
-    return check_folder(folder, reference=reference)
+    return check_folder(folder, reference=reference, part=part)
 
 
 def listed() -> list[ListedModel]:
@@ -98,16 +103,16 @@ def _parse(reference: str, revision: str | None) -> Reference:
     return parsed
 
 
-def _local_folder(reference: Reference) -> Path:
+def _local_folder(reference: Reference, part: Part) -> Path:
     folder = reference.path
     if folder is None or not folder.is_dir():
         raise ModelError(f"model folder {reference.text!r} does not exist")
-    return check_folder(folder.resolve(), reference=reference.text)
+    return check_folder(folder.resolve(), reference=reference.text, part=part)
 
 
-def _found(reference: Reference, revision: str | None) -> Path | None:
+def _found(reference: Reference, revision: str | None, part: Part) -> Path | None:
     if reference.kind is ReferenceKind.HUB:
-        return hub.snapshot(reference.name, revision=revision)
+        return hub.snapshot(reference.name, revision=revision, part=part)
     folder = _converted_folder(reference)
     return folder if folder.is_dir() else None
 

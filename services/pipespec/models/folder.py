@@ -7,6 +7,7 @@ Pickled weights are never read: opening them can run code.
 from __future__ import annotations
 
 import json
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,32 @@ from pipespec.ops.errors import ModelError
 INDEX = "model.safetensors.index.json"
 
 
-def check_folder(folder: Path, *, reference: str) -> Path:
+class Part(Enum):
+    """What of a model is needed."""
+
+    WHOLE = "whole"
+    """All of it: a stage."""
+    TEXT = "text"
+    """Tokenizer, chat template and configuration, without weights: a gateway."""
+
+
+def check_folder(folder: Path, *, reference: str, part: Part = Part.WHOLE) -> Path:
     """Return ``folder`` when everything is there.
 
     Raises:
         ModelError: something is missing; the message lists it.
     """
-    missing = missing_files(folder)
+    missing = missing_files(folder, part=part)
     if missing:
         raise ModelError(f"model {reference!r}: {folder} lacks {', '.join(missing)}{_advice(folder)}")
     return folder
 
 
-def missing_files(folder: Path) -> list[str]:
+def missing_files(folder: Path, *, part: Part = Part.WHOLE) -> list[str]:
     """What a usable model folder would still need; empty when it is ready."""
     missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
+    if part is Part.TEXT:
+        return missing
     if (folder / INDEX).is_file():
         shards = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
         missing += [shard for shard in shards if not (folder / shard).is_file()]

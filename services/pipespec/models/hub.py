@@ -8,14 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipespec.models.embedded import Progress
-from pipespec.models.folder import missing_files
+from pipespec.models.folder import Part, missing_files
 from pipespec.ops.errors import ModelError
 
-PATTERNS = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model")
+_TEXT_PATTERNS = ("*.json", "*.jinja", "tokenizer.model")
+PATTERNS = {Part.WHOLE: ("*.safetensors", *_TEXT_PATTERNS), Part.TEXT: _TEXT_PATTERNS}
 _NOT_OURS = ("*/*",)
 
 
-def snapshot(repository: str, *, revision: str | None) -> Path | None:
+def snapshot(repository: str, *, revision: str | None, part: Part = Part.WHOLE) -> Path | None:
     """Folder of a downloaded snapshot, or None when it is absent or incomplete. No network."""
     try:
         from huggingface_hub import constants, snapshot_download  # noqa: PLC0415 - an extra
@@ -30,10 +31,12 @@ def snapshot(repository: str, *, revision: str | None) -> Path | None:
         )
     except LocalEntryNotFoundError:
         return None
-    return None if missing_files(folder) else folder
+    return None if missing_files(folder, part=part) else folder
 
 
-def download(repository: str, *, revision: str | None, on_progress: Progress) -> Path:
+def download(
+    repository: str, *, revision: str | None, on_progress: Progress, part: Part = Part.WHOLE
+) -> Path:
     """Fetch what is missing of a snapshot; an interrupted download goes on where it stopped.
 
     Raises:
@@ -50,7 +53,7 @@ def download(repository: str, *, revision: str | None, on_progress: Progress) ->
             repository,
             revision=revision,
             cache_dir=constants.HF_HUB_CACHE,
-            allow_patterns=list(PATTERNS),
+            allow_patterns=list(PATTERNS[part]),
             ignore_patterns=list(_NOT_OURS),
         )
     except (HfHubHTTPError, OSError, ValueError) as error:
