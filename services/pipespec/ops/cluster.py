@@ -53,6 +53,8 @@ class AutoscalerSettings(Settings):
     """Between decisions."""
     headroom: float = Field(default=0.25, ge=0, le=10)
     """Sessions more than there are, as a fraction, that there should be room for."""
+    start_s: float = Field(default=120.0, ge=0, le=3600)
+    """From asking for a replica until it serves. Growth of the demand is carried on for so long; 0 forecasts nothing."""
     up_wait_s: float = Field(default=0.0, ge=0, le=3600)
     """More replicas are asked for when they have been needed for so long."""
     down_wait_s: float = Field(default=300.0, ge=0, le=86_400)

@@ -69,11 +69,13 @@ class Rate:
         ms_per_token: mean.
         step_ms: mean time of the last stage's steps.
         tokens_per_step: of the last stage.
+        fed_per_step: tokens that go through the last stage in a step: the candidates, and one.
     """
 
     ms_per_token: float
     step_ms: float
     tokens_per_step: float
+    fed_per_step: float = 1.0
 
 
 def alone(curve: LatencyCurve) -> Rate:
@@ -81,20 +83,22 @@ def alone(curve: LatencyCurve) -> Rate:
     return Rate(curve.ms(1), curve.ms(1), 1.0)
 
 
-def pipeline_rate(draft: Draft, curve: LatencyCurve) -> Rate:
+def pipeline_rate(draft: Draft, curve: LatencyCurve, *, converged: float = _CONVERGED) -> Rate:
     """A stage with what comes before it, free-running.
 
     Args:
         draft: of the stage.
         curve: of the stage's steps.
+        converged: change of the shares of states in one round that is none.
     """
-    share = _stationary(draft, curve)
-    step_ms = tokens = 0.0
+    share = _stationary(draft, curve, converged)
+    step_ms = tokens = fed = 0.0
     for state, probability in share.items():
         candidates = _candidates(state)
         step_ms += probability * curve.ms(candidates + 1)
         tokens += probability * expected_tokens(draft.agreement, candidates)
-    return Rate(step_ms / tokens, step_ms, tokens)
+        fed += probability * (candidates + 1)
+    return Rate(step_ms / tokens, step_ms, tokens, fed)
 
 
 def chain_rate(
@@ -154,7 +158,7 @@ def _candidates(state: int) -> int:
     return max(0, state) // _GRID
 
 
-def _stationary(draft: Draft, curve: LatencyCurve) -> dict[int, float]:
+def _stationary(draft: Draft, curve: LatencyCurve, converged: float) -> dict[int, float]:
     """How often a step starts in each state; states are sixteenths of a token ahead, negative while a step has to end first.
 
     Power iteration, every other step mixed with the last, so that chains with a period settle too.
@@ -171,7 +175,7 @@ def _stationary(draft: Draft, curve: LatencyCurve) -> dict[int, float]:
                 following[follower] += probability * chance / 2
         change = sum(abs(following[state] - share.get(state, 0.0)) for state in following)
         share = dict(following)
-        if change < _CONVERGED:
+        if change < converged:
             break
     return share
 
@@ -182,7 +186,9 @@ def _followers(state: int, draft: Draft, curve: LatencyCurve) -> tuple[tuple[int
     ahead = min(float(draft.lookahead), state / _GRID + curve.ms(candidates + 1) / draft.ms_per_token)
     has_bonus = ahead >= candidates + 1
     right = draft.agreement ** (candidates + 1 if has_bonus else candidates)
-    onwards = ahead - (candidates + 1)
+    onwards = (
+        ahead - (candidates + 1) if ahead >= 0 else ahead
+    )  # who is behind takes over what the stage says
     return (*_on_grid(onwards, right), *_on_grid(_restart(ahead, draft), 1 - right))
 
 
@@ -199,6 +205,8 @@ def _restart(ahead: float, draft: Draft) -> float:
     """How far behind nothing a draft starts that has to end its step first: not at all where it waited at its lookahead."""
     if ahead >= draft.lookahead:
         return 0.0
+    if ahead < 0:
+        return ahead
     burst = draft.step_ms / draft.ms_per_token
     begun = math.fmod(max(0.0, ahead), burst)
     return begun - burst
