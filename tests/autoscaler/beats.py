@@ -11,7 +11,13 @@ NUM_STAGES = 2
 
 
 def stage_beat(
-    rank: int, replica: str, *, sessions: int = 0, ready: bool = True, busy_us: int = 0
+    rank: int,
+    replica: str,
+    *,
+    sessions: int = 0,
+    ready: bool = True,
+    busy_us: int = 0,
+    num_stages: int = NUM_STAGES,
 ) -> Heartbeat:
     return Heartbeat(
         rank=Rank(rank),
@@ -23,7 +29,7 @@ def stage_beat(
         tokenizer=b"t" * 16,
         vocab_size=256,
         context_len=1000,
-        num_stages=NUM_STAGES,
+        num_stages=num_stages,
         turn=1,
         sessions=sessions,
         max_sessions=64,

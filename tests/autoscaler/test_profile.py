@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipespec.autoscaler.profile import profiled
+from pipespec.autoscaler.profile import planned
 from pipespec.ops.errors import SettingsError
 from pipespec.ops.pipeline import Pipeline, StageKind, parse_pipeline
 
@@ -36,7 +36,7 @@ def written(folder: Path, stages: list[dict[str, Any]]) -> Path:
 
 
 def test_speeds_are_those_of_the_profile_and_settings_those_of_the_pipeline(tmp_path: Path) -> None:
-    stages = profiled(pipeline(SERVED), written(tmp_path, MEASURED)).stages
+    stages = planned(pipeline(SERVED), written(tmp_path, MEASURED)).stages
     assert [stage.kind for stage in stages] == [StageKind.EMULATED] * 2
     assert stages[0].emulation is not None
     assert (stages[0].lookahead, stages[0].max_sessions, stages[0].emulation.agreement) == (3, 7, 0.8)
@@ -46,19 +46,22 @@ def test_speeds_are_those_of_the_profile_and_settings_those_of_the_pipeline(tmp_
 
 def test_emulated_stages_need_no_profile() -> None:
     emulated = pipeline({"stages": MEASURED})
-    assert profiled(emulated, None) == emulated
+    assert planned(emulated, None) == emulated
 
 
 def test_what_was_never_measured_cannot_be_planned() -> None:
     with pytest.raises(SettingsError, match=r"autoscaler\.profile is not set.*stages\[0\].*pipespec profile"):
-        profiled(pipeline(SERVED), None)
+        planned(pipeline(SERVED), None)
 
 
 @pytest.mark.parametrize(
     ("stages", "said"),
     [
-        (MEASURED[1:], "has 1 stage.s., the pipeline has 2"),
-        ([{"model": "owner/small"}, {"model": "owner/large"}], "not 'emulated'"),
+        (MEASURED[1:], "is of 1 stages, the pipeline .* has 2"),
+        (
+            [{"model": "owner/small"}, {"model": "owner/large"}],
+            "of kind .transformers.: it does not say what a step takes",
+        ),
         (
             [MEASURED[0], {"kind": "emulated", "emulation": {"stands_for": "other", "latency_ms": {1: 1}}}],
             r"stages\[1\] stands for 'other', the pipeline serves './models/large.gguf'",
@@ -70,9 +73,9 @@ def test_the_profile_of_another_pipeline_is_refused(
     tmp_path: Path, stages: list[dict[str, Any]], said: str
 ) -> None:
     with pytest.raises(SettingsError, match=said):
-        profiled(pipeline(SERVED), written(tmp_path, stages))
+        planned(pipeline(SERVED), written(tmp_path, stages))
 
 
 def test_a_profile_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"nowhere\.yaml"):
-        profiled(pipeline(SERVED), tmp_path / "nowhere.yaml")
+        planned(pipeline(SERVED), tmp_path / "nowhere.yaml")

@@ -46,6 +46,7 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> Non
         ),
         (["serve", "gateway", "--pipeline", "x", "--replica", "G0"], "expected a DNS label"),
         (["serve", "broker", "--pipeline", "nowhere.yaml"], "cannot read the pipeline file"),
+        (["serve", "autoscaler", "--pipeline", "nowhere.yaml"], "cannot read the pipeline file"),
     ],
 )
 def test_asking_wrongly_is_one_line_and_code_2(
@@ -101,7 +102,7 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 def test_help_imports_no_service() -> None:
     code = (
         "import sys; from pipespec.cli.main import run; run(['--help']); "
-        "print([m for m in ('torch', 'transformers', 'grpc', 'zmq', 'fastapi', 'tokenizers') if m in sys.modules])"
+        "print([m for m in ('torch', 'transformers', 'grpc', 'zmq', 'fastapi', 'tokenizers', 'kubernetes') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

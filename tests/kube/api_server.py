@@ -58,6 +58,7 @@ class ApiServer(KubernetesEmulator):  # type: ignore[misc] # attrs.define is not
         watched_from: versions that watches began with.
         num_lists: lists that were given.
         calls: method and path.
+        changes: bodies of the writes that were accepted.
     """
 
     def __attrs_post_init__(self) -> None:
@@ -65,6 +66,7 @@ class ApiServer(KubernetesEmulator):  # type: ignore[misc] # attrs.define is not
         self.faults: list[Fault] = []
         self.scripts: list[list[Any]] = []
         self.watched_from: list[str] = []
+        self.changes: list[Any] = []
         self.num_lists = 0
         self.calls: list[tuple[str, str]] = []
         self.versions = itertools.count(1)
@@ -117,6 +119,7 @@ class ApiServer(KubernetesEmulator):  # type: ignore[misc] # attrs.define is not
             if self.stored(*key[::2])["metadata"].get("resourceVersion") != expected:
                 return _status(409, {})
         metadata["resourceVersion"] = str(next(self.versions))
+        self.changes.append(request.data)
         return None
 
     async def _serve_list(self, request: Request) -> Any:

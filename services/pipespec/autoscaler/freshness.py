@@ -25,7 +25,7 @@ class Freshness:
     """
 
     def __init__(self, *, num_stages: int, heartbeat_s: float) -> None:
-        self._num_stages = num_stages
+        self.num_stages = num_stages
         self._least_window_s = (MIN_BEATS - 0.5) * heartbeat_s
         self._switched_off: set[Rank] = set()
         self._since_s: float | None = None
@@ -51,7 +51,7 @@ class Freshness:
         heard = {one.beat.rank for one in stages if one.window_s >= self._least_window_s}
         self._switched_off |= {rank for rank, number in replicas.items() if number == 0}
         self._switched_off -= heard
-        missing = [rank for rank in range(self._num_stages) if rank not in heard | self._switched_off]
+        missing = [rank for rank in range(self.num_stages) if rank not in heard | self._switched_off]
         what = []
         if not is_joined:
             what.append("the bus does not echo")

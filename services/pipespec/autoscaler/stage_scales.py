@@ -23,12 +23,11 @@ log = structlog.get_logger(__name__)
 
 
 class StageScales:
-    """The StatefulSets of some stages. Reads and writes for as long as its ``with`` block lasts.
+    """The StatefulSets of all stages. Reads and writes for as long as its ``with`` block lasts.
 
     Args:
         scales: of the namespace; used by the thread alone.
         workloads: StatefulSet of each stage, by rank.
-        ranks: stages that are read and may be written.
         may_write: whether this process leads.
         every_s: between two looks at how things are.
 
@@ -40,14 +39,13 @@ class StageScales:
         self,
         scales: Scales,
         workloads: Sequence[str],
-        ranks: Sequence[Rank],
         *,
         may_write: Callable[[], bool],
         every_s: float,
     ) -> None:
         self.replicas: Mapping[Rank, int] = {}
         self._scales = scales
-        self._workloads = {rank: workloads[rank] for rank in ranks}
+        self._workloads = {Rank(rank): name for rank, name in enumerate(workloads)}
         self._may_write = may_write
         self._every_s = every_s
         self._wish = _NO_WISH
@@ -93,7 +91,9 @@ class StageScales:
                 try:
                     self._settle(rank)
                 except ApiFailure as failure:
-                    log.warning("scale.failed", stage=rank, problem=str(failure), advice="tried again next time")
+                    log.warning(
+                        "scale.failed", stage=rank, problem=str(failure), advice="tried again next time"
+                    )
             self._news.wait(self._every_s)
 
     def _settle(self, rank: Rank) -> None:

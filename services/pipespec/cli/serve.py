@@ -100,3 +100,19 @@ def gateway(pipeline: Pipeline, replica: str) -> None:
     from pipespec.gateway import service  # noqa: PLC0415 - only the chosen service's libraries
 
     service.run(pipeline, replica)
+
+
+@serve.command()
+@_service
+@click.option(
+    "--replica",
+    default="a0",
+    show_default=True,
+    callback=_replica_name,
+    help="Name, unique among autoscalers.",
+)
+def autoscaler(pipeline: Pipeline, replica: str) -> None:
+    """Choose the replicas of the stages in a cluster, all stages together."""
+    from pipespec.autoscaler import service  # noqa: PLC0415 - only the chosen service's libraries
+
+    service.run(pipeline, replica)
