@@ -31,6 +31,7 @@ from pipespec.protocol.timers import Timers
 
 HUNG_S = 10.0
 """A loop that has not turned for so long hangs; decisions are made beside it."""
+_LONGEST_TICK_S = 0.5
 _LONGEST_WINDOW_S = 60.0
 """Rates over a longer one would have too many heartbeats remembered."""
 
@@ -48,17 +49,8 @@ def run(pipeline: Pipeline, replica: str) -> None:
     configure_logging(pipeline.log, service="autoscaler", replica=replica)
     scaler = Scaler(planned(pipeline, settings.profile), settings)
     with Shutdown.on_signals() as shutdown, _cluster(pipeline, settings, replica, shutdown) as cluster:
-        heartbeat_s = Timers.of(pipeline.timers).heartbeat_s
         link = BusLink(pipeline.brokers, inbox=observer_inbox(f"autoscaler-{replica}"), topics=[FLEET])
-        loop = AutoscalerLoop(
-            _scaled(pipeline),
-            settings,
-            now_s=time.monotonic(),
-            telemetry=_telemetry(pipeline, settings),
-            freshness=Freshness(num_stages=len(pipeline.stages), heartbeat_s=heartbeat_s),
-            thinking=Thinking(scaler),
-            cluster=cluster,
-        )
+        loop = _loop(pipeline, settings, scaler, cluster)
         health = HealthServer(
             host=settings.host,
             port=settings.metrics_port,
@@ -72,8 +64,24 @@ def run(pipeline: Pipeline, replica: str) -> None:
             log.info(
                 "autoscaler.listening", metrics=health.url, goal_ms=settings.goal_ms, dry_run=settings.dry_run
             )
-            _serve(link, loop, shutdown, tick_s=heartbeat_s)
+            tick_s = min(_LONGEST_TICK_S, Timers.of(pipeline.timers).heartbeat_s)
+            _serve(link, loop, shutdown, tick_s=tick_s)
             log.info("autoscaler.stopping", reason=shutdown.reason)
+
+
+def _loop(
+    pipeline: Pipeline, settings: AutoscalerSettings, scaler: Scaler, cluster: Cluster | None
+) -> AutoscalerLoop:
+    timers = Timers.of(pipeline.timers)
+    return AutoscalerLoop(
+        _scaled(pipeline),
+        settings,
+        now_s=time.monotonic(),
+        telemetry=Telemetry(dead_s=timers.dead_s, window_s=min(settings.interval_s, _LONGEST_WINDOW_S)),
+        freshness=Freshness(num_stages=len(pipeline.stages), heartbeat_s=timers.heartbeat_s),
+        thinking=Thinking(scaler),
+        cluster=cluster,
+    )
 
 
 def _serve(link: BusLink, loop: AutoscalerLoop, shutdown: Shutdown, *, tick_s: float) -> None:
@@ -104,12 +112,6 @@ def _cluster(
         only_looks=settings.dry_run,
     ) as cluster:
         yield cluster
-
-
-def _telemetry(pipeline: Pipeline, settings: AutoscalerSettings) -> Telemetry:
-    return Telemetry(
-        dead_s=Timers.of(pipeline.timers).dead_s, window_s=min(settings.interval_s, _LONGEST_WINDOW_S)
-    )
 
 
 def _scaled(pipeline: Pipeline) -> list[Rank]:
