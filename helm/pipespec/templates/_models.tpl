@@ -186,6 +186,7 @@ metadata:
   labels:
     {{- include "pipespec.selector" (list $root "models") | nindent 4 }}
     app.kubernetes.io/part-of: pipespec
+    pipespec.io/fetches-models: "true"
     {{- include "pipespec.cacheLabel" (list $root $component) | nindent 4 }}
     {{- with merge (dict) $values.podLabels $root.Values.commonLabels }}
     {{- toYaml . | nindent 4 }}
@@ -216,4 +217,9 @@ spec:
     {{- with $values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+{{- end -}}
+
+{{/* "true" where any pod of the release downloads: the Job's, or each for itself. */}}
+{{- define "pipespec.fetches" -}}
+{{- if or (include "pipespec.downloads" .) (and (eq .Values.modelCache.type "emptyDir") (include "pipespec.models" . | fromJsonArray)) -}}true{{- end -}}
 {{- end -}}

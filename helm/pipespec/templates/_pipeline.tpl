@@ -113,12 +113,12 @@ new goal of the autoscaler must not make every stage load its model again.
 A value as YAML with snake_case keys. Numbers are written as JSON does it: Go's own way, 1e+06, is a string to YAML 1.1.
 */}}
 {{- define "pipespec.yaml" -}}
-{{- if and (kindIs "map" .) . -}}
+{{- if and (kindIs "map" .) . }}
 {{- range $key, $value := . }}
 {{- if not (kindIs "invalid" $value) }}
 {{ include "pipespec.yamlKey" $key }}:
 {{- if and (or (kindIs "map" $value) (kindIs "slice" $value)) $value }}
-{{- include "pipespec.yaml" $value | nindent 2 }}
+{{- include "pipespec.yaml" $value | trim | nindent 2 }}
 {{- else }} {{ toJson $value }}
 {{- end }}
 {{- end }}
@@ -135,4 +135,11 @@ A value as YAML with snake_case keys. Numbers are written as JSON does it: Go's 
 {{/* Numbers stay as they are: latencyMs is keyed by them. */}}
 {{- define "pipespec.yamlKey" -}}
 {{- if regexMatch "^[0-9]+$" . }}{{ . }}{{ else }}{{ snakecase . }}{{ end -}}
+{{- end -}}
+
+{{/* What clients call the model: the pipeline's own rule. */}}
+{{- define "pipespec.modelName" -}}
+{{- $target := include "pipespec.stages" . | fromJsonArray | last -}}
+{{- $reference := default (include "pipespec.fullname" .) $target.values.model | trimSuffix "/" -}}
+{{- default (splitList "/" $reference | last | splitList ":" | last) .Values.gateway.modelName -}}
 {{- end -}}

@@ -23,6 +23,9 @@ metadata:
     {{- with include "pipespec.cacheLabel" (list $root $component) }}
     {{- . | nindent 4 }}
     {{- end }}
+    {{- if contains "fetch-model" (include "pipespec.modelInitContainers" (list $root $component)) }}
+    pipespec.io/fetches-models: "true"
+    {{- end }}
     {{- with merge (dict) $values.podLabels $root.Values.commonLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
