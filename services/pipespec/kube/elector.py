@@ -85,11 +85,17 @@ class Elector:
                 )
             self._tell()
             self._stop.wait(self._times.retry_s * random.uniform(1, 1 + _JITTER))  # noqa: S311 - spreads load
+        self._release()
+
+    def _release(self) -> None:
+        if not self.is_leading:
+            return
         try:
             self._candidate.release()
         except ApiFailure as failure:
             log.warning("lease.not_released", problem=str(failure), holds_for_s=self._times.duration_s)
-        self._tell()
+        else:
+            log.info("lease.released")
 
     def _tell(self) -> None:
         if self.is_leading != self._led:
