@@ -65,7 +65,7 @@ def render(*, out: Path | None, **release: Any) -> None:
 def check(*, profile: Path | None, as_json: bool, strict: bool, **release: Any) -> int:
     """Say what the VALUES files need and bring: GPUs, expected tokens/s, and what cannot pay.
 
-    Stages that run models need --profile for expected speeds; emulated ones tell their own.
+    Stages that run models need a profile for expected speeds, --profile or the autoscaler's; emulated ones tell their own.
     """
     import json  # noqa: PLC0415 - `--help` does without
 
@@ -77,8 +77,8 @@ def check(*, profile: Path | None, as_json: bool, strict: bool, **release: Any) 
     from pipespec.cli.progress import stderr  # noqa: PLC0415
     from pipespec.ops.pipeline import load_pipeline  # noqa: PLC0415
 
-    measured = None if profile is None else load_pipeline(profile)
     footprint = footprint_of(documents(rendered(Release(**release))))
+    measured = footprint.profile if profile is None else load_pipeline(profile)
     with stderr.status("reading") as status:
         advice = advise(footprint, measured, on_progress=status.update)
     if as_json:

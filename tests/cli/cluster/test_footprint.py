@@ -82,11 +82,34 @@ def test_a_stage_that_something_else_scales_has_its_range(
     scales = {
         "kind": kind,
         "metadata": {"name": "x"},
-        "spec": {"scaleTargetRef": {"name": "p-draft"}, **spec},
+        "spec": {"scaleTargetRef": {"kind": "StatefulSet", "name": "p-draft"}, **spec},
     }
     footprint = footprint_of([config(), workload("p-draft", replicas=None), workload("p-target"), scales])
     stage = footprint.stages[0]
     assert (stage.least, stage.most, stage.scaler) == (2, 5, scaler)
+
+
+def test_a_gateway_that_is_scaled_has_at_least_what_its_scaler_says() -> None:
+    deployment = gateway(1)
+    del deployment["spec"]["replicas"]
+    target = {"kind": "Deployment", "name": "p-gateway"}
+    spec = {"scaleTargetRef": target, "minReplicas": 2, "maxReplicas": 9}
+    hpa = {"kind": "HorizontalPodAutoscaler", "metadata": {"name": "x"}, "spec": spec}
+    assert footprint_of([config(), workload("p-draft"), workload("p-target"), deployment, hpa]).gateways == 2
+
+
+def test_the_profile_that_the_autoscaler_gets_is_read_too() -> None:
+    profile = {
+        "kind": "ConfigMap",
+        "metadata": {"name": "p-profile"},
+        "data": {"fast.yaml": yaml.safe_dump({"stages": STAGES})},
+    }
+    scaled = config(autoscaler={"goal_ms": 40, "profile": "/etc/pipespec/profile/fast.yaml"})
+    objects = [scaled, profile, workload("p-draft"), workload("p-target")]
+    found = footprint_of(objects).profile
+    assert found is not None
+    assert len(found.stages) == 2
+    assert footprint_of([one for one in objects if one is not profile]).profile is None
 
 
 @pytest.mark.parametrize(

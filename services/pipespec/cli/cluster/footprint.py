@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -49,12 +49,14 @@ class Footprint:
         stages: from the smallest to the target.
         gateways: replicas, at least.
         brokers: replicas.
+        profile: that the autoscaler has, where the release brings it.
     """
 
     pipeline: Pipeline
     stages: tuple[StageFootprint, ...]
     gateways: int
     brokers: int
+    profile: Pipeline | None = None
 
 
 def footprint_of(objects: Sequence[dict[str, Any]]) -> Footprint:
@@ -80,8 +82,9 @@ def footprint_of(objects: Sequence[dict[str, Any]]) -> Footprint:
     return Footprint(
         pipeline,
         tuple(stages),
-        gateways=sum(one["spec"].get("replicas", 1) for one in gateways),
+        gateways=sum(_range(one, objects).least for one in gateways),
         brokers=len(pipeline.brokers),
+        profile=_profile(pipeline, objects),
     )
 
 
@@ -97,20 +100,46 @@ def _pipeline(objects: Iterable[dict[str, Any]]) -> Pipeline:
     raise SettingsError(f"no ConfigMap of the release holds a {PIPELINE_KEY}: is this PipeSpec's chart?")
 
 
+def _profile(pipeline: Pipeline, objects: Iterable[dict[str, Any]]) -> Pipeline | None:
+    """The autoscaler's, where a ConfigMap of the release holds it."""
+    if pipeline.autoscaler is None or pipeline.autoscaler.profile is None:
+        return None
+    key = pipeline.autoscaler.profile.name
+    for one in objects:
+        text = (one.get("data") or {}).get(key) if one.get("kind") == "ConfigMap" else None
+        if text is not None:
+            return parse_pipeline(yaml.safe_load(text), source=f"{one['metadata']['name']}/{key}")
+    return None
+
+
+class _Range(NamedTuple):
+    least: int
+    most: int
+    scaler: str
+
+
+def _range(workload: dict[str, Any], objects: Iterable[dict[str, Any]]) -> _Range:
+    """Replicas of a workload, as it says itself or as what scales it from outside says."""
+    for one in objects:
+        kind = one.get("kind", "")
+        if kind not in _SCALERS:
+            continue
+        scaled = one["spec"]["scaleTargetRef"]
+        if (scaled["kind"], scaled["name"]) == (workload["kind"], workload["metadata"]["name"]):
+            scaler = "hpa" if kind == "HorizontalPodAutoscaler" else "keda"
+            return _Range(one["spec"].get(_SCALERS[kind], 1), one["spec"].get(_MOST[kind], 100), scaler)
+    replicas = workload["spec"].get("replicas", 1)
+    return _Range(replicas, replicas, "")
+
+
 def _stage(
     workload: dict[str, Any], pipeline: Pipeline, rank: int, objects: Iterable[dict[str, Any]]
 ) -> StageFootprint:
-    name = workload["metadata"]["name"]
-    least = most = workload["spec"].get("replicas", 1)
-    scaler, scaling = "", pipeline.stages[rank].scaling
+    replicas, scaling = _range(workload, objects), pipeline.stages[rank].scaling
     if scaling is not None:
-        least, most, scaler = scaling.min_replicas, scaling.max_replicas, "pipespec"
-    for one in objects:
-        kind = one.get("kind", "")
-        if kind in _SCALERS and one["spec"]["scaleTargetRef"]["name"] == name:
-            least, most = one["spec"].get(_SCALERS[kind], 1), one["spec"].get(_MOST[kind], 100)
-            scaler = "hpa" if kind == "HorizontalPodAutoscaler" else "keda"
-    return StageFootprint(name, least, most, _accelerators(workload), scaler)
+        replicas = _Range(scaling.min_replicas, scaling.max_replicas, "pipespec")
+    name, accelerators = workload["metadata"]["name"], _accelerators(workload)
+    return StageFootprint(name, replicas.least, replicas.most, accelerators, replicas.scaler)
 
 
 def _accelerators(workload: dict[str, Any]) -> dict[str, int]:

@@ -11,17 +11,18 @@ from pipespec.cli.cluster.advice import Advice
 from pipespec.cli.cluster.footprint import Footprint, StageFootprint
 from pipespec.emulation.chain import name_of
 
+_WIDTH = 110
+
 
 def show(footprint: Footprint, advice: Advice) -> None:
     """Print it."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=max(Console().width, _WIDTH))
     console.print(_stages(footprint))
     least, most = gpus_needed(footprint)
     console.print(f"GPUs: {_range(least, most)}" if most else "GPUs: none")
     if advice.comparison is None:
         console.print(
-            "Expected tokens/s: not known without a profile. Measure one with `pipespec profile PIPELINE --out profile.yaml` "
-            "and give it with --profile."
+            "Expected tokens/s: not known. Measure with `pipespec profile PIPELINE --out profile.yaml`, and give --profile."
         )
     else:
         given = advice.comparison.as_given
