@@ -3,13 +3,14 @@
 - alert: PipespecTargetGone
   expr: >-
     max(pipespec_gateway_usable_replicas{ {{- .of }},stage="{{ .target }}"}) < 1
+      or absent(pipespec_gateway_usable_replicas{ {{- .of }},stage="{{ .target }}"})
   for: 1m
   labels: {severity: critical}
   annotations:
     summary: >-
       No gateway knows a target replica that can take sessions
     description: >-
-      Nothing is served. Are the target's pods ready, and do the brokers run?
+      Nothing is served. Are the target's pods ready, do the gateways and the brokers run?
 - alert: PipespecDraftGone
   expr: >-
     max by (stage) (pipespec_gateway_usable_replicas{ {{- .of }},stage!="{{ .target }}"}) < 1
@@ -92,4 +93,34 @@
       {{ "{{ $labels.pod }}" }} does not keep up with its messages
     description: >-
       It has too little CPU, or too many sessions. Nothing is wrong in the text, but it comes late.
+- alert: PipespecGoalOutOfReach
+  expr: >-
+    max(pipespec_autoscaler_goal_met{ {{- .of }}}) < 1
+  for: 15m
+  labels: {severity: warning}
+  annotations:
+    summary: >-
+      No number of replicas that the autoscaler may choose keeps its goal
+    description: >-
+      Raise autoscaling.maxReplicas of the stages, or autoscaler.goalMs.
+- alert: PipespecAutoscalerBlind
+  expr: >-
+    max(pipespec_autoscaler_telemetry_complete{ {{- .of }}}) < 1
+  for: 10m
+  labels: {severity: warning}
+  annotations:
+    summary: >-
+      The autoscaler does not hear enough to decide
+    description: >-
+      Its log says what is missing. The replicas stay as they are.
+- alert: PipespecAutoscalerRefused
+  expr: >-
+    sum by (call, code) (rate(pipespec_autoscaler_api_failures_total{ {{- .of }}}[10m])) > 0.05
+  for: 10m
+  labels: {severity: warning}
+  annotations:
+    summary: >-
+      The API server refuses what the autoscaler asks ({{ "{{ $labels.call }}, {{ $labels.code }}" }})
+    description: >-
+      403 means that its Role does not fit; time-outs that a network policy is in the way.
 {{- end -}}
