@@ -30,7 +30,7 @@ PROMPT ?=
 PYTEST_FLAGS ?=
 BENCH_FLAGS ?=
 
-.PHONY: help demo test check format proto bench bench-quick clean
+.PHONY: help demo test check format proto bench bench-quick images clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -61,6 +61,9 @@ bench: $(READY_BENCH) ## Engine and chain beside transformers (an hour). BENCH_F
 
 bench-quick: $(READY_BENCH) ## The same as a smoke test: about a minute, nothing to compare.
 	@$(BIN)/python benchmarks/engine.py --quick --out build/bench $(BENCH_FLAGS)
+
+images: ## Build both container images with docker, podman or buildah. docker/README.md shows the settings.
+	@docker/build.sh
 
 clean: ## Remove the virtual environment and everything generated.
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
