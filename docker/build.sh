@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds both images, or those that are named: build.sh [slim] [stage]
-# With the first of docker, podman and buildah that works here, unless ENGINE says which. README.md has the settings.
+# With the first of docker, podman and buildah that works here, unless ENGINE says which; with PUSH=1 they go to the registry
+# that PREFIX names. README.md has the settings.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -49,4 +50,5 @@ for target; do
             --build-arg "VERSION=$VERSION" --build-arg "REVISION=$REVISION" --build-arg "SOURCE=${SOURCE:-unknown}" \
             ${PIP_CONF:+--secret id=pip,src="$PIP_CONF"} ${BUILD_FLAGS:-} .
     )
+    [ -z "${PUSH:-}" ] || $ENGINE push "$name:$TAG"
 done
