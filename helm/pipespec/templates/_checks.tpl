@@ -4,6 +4,14 @@
 {{- if not .Values.stages -}}
 {{- fail "\n\nstages is empty: a chain needs at least a target.\nTake one of the examples in helm/pipespec/examples/, such as:\n  helm install ... --values helm/pipespec/examples/emulated.yaml" -}}
 {{- end -}}
+{{- range $name, $_ := .Values.stages -}}
+  {{- if not (regexMatch "^[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?$" $name) -}}
+    {{- fail (printf "\n\nstages.%s: the name becomes part of names of objects.\nUse a-z, 0-9 and dashes (not first or last), 20 characters at most." $name) -}}
+  {{- end -}}
+  {{- if has $name (list "gateway" "gateway-headless" "broker" "autoscaler") -}}
+    {{- fail (printf "\n\nstages.%s: the release has something else of that name.\nCall the stage something else." $name) -}}
+  {{- end -}}
+{{- end -}}
 {{- $byIndex := dict -}}
 {{- range $name, $stage := .Values.stages -}}
   {{- $index := toString (int $stage.index) -}}
@@ -24,6 +32,7 @@
 {{- range $rank, $stage := $stages -}}
   {{- include "pipespec.checkStage" (list $ $stage (eq (add1 $rank) (len $stages))) -}}
 {{- end -}}
+{{- include "pipespec.checkKinds" (list $stages) -}}
 {{- $gateway := include "pipespec.gateway" . | fromJson -}}
 {{- include "pipespec.checkScaler" (list "gateway" $gateway.values) -}}
 {{- range (include "pipespec.components" . | fromJsonArray) -}}
@@ -51,6 +60,33 @@
 {{- $parts := int (default 1 $values.tensorParallel) -}}
 {{- if and (gt $count 0) (lt $count $parts) -}}
   {{- fail (printf "\n\n%s.tensorParallel is %d, but a pod gets %d GPU(s).\nSet %s.accelerator.count to %d." $at $parts $count $at $parts) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What the services would say only when they start: (list stages). */}}
+{{- define "pipespec.checkKinds" -}}
+{{- $stages := index . 0 -}}{{- $emulated := list -}}{{- $real := list -}}
+{{- range $rank, $stage := $stages -}}
+  {{- $values := $stage.values -}}{{- $kind := default "transformers" $values.kind -}}{{- $at := printf "stages.%s" $stage.stage -}}
+  {{- if eq $kind "emulated" -}}{{- $emulated = append $emulated $at -}}{{- else -}}{{- $real = append $real $at -}}{{- end -}}
+  {{- if and (eq $kind "transformers") (not $values.model) -}}
+    {{- fail (printf "\n\n%s has no model.\nSet %s.model (hub id, folder or .gguf file), or %s.kind to suffix or emulated." $at $at $at) -}}
+  {{- end -}}
+  {{- if and (ne $kind "transformers") $values.model -}}
+    {{- fail (printf "\n\n%s is of kind %s, which runs no model.\nRemove %s.model, or the kind." $at $kind $at) -}}
+  {{- end -}}
+  {{- if and (eq $kind "suffix") (or (gt $rank 0) (eq (len $stages) 1)) -}}
+    {{- fail (printf "\n\n%s is of kind suffix, which checks nothing: it can only be first, before a target.\nGive it index 0 and a stage after it." $at) -}}
+  {{- end -}}
+  {{- if and (eq $kind "emulated") (not $values.emulation) -}}
+    {{- fail (printf "\n\n%s is emulated, but says nothing of its speed.\nSet %s.emulation, such as {latencyMs: {1: 20, 8: 25}}." $at $at) -}}
+  {{- end -}}
+  {{- if and (ne $kind "emulated") $values.emulation -}}
+    {{- fail (printf "\n\n%s has emulation, but is of kind %s.\nRemove it, or set %s.kind to emulated." $at $kind $at) -}}
+  {{- end -}}
+{{- end -}}
+{{- if and $emulated $real -}}
+  {{- fail (printf "\n\n%s: emulated; %s: not. Emulated words mean nothing to other stages.\nMake all stages emulated, or none." (join ", " $emulated) (join ", " $real)) -}}
 {{- end -}}
 {{- end -}}
 
