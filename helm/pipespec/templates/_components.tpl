@@ -16,7 +16,7 @@ Components: what their templates and the shared ones need to know of them, as JS
   "values" $values
   "models" $models
   "usesApi" $values.watchEndpoints
-  "drainS" (add (int $values.drainDelayS) (int (ceil $values.drainTimeoutS)))
+  "drainS" (ceil (addf $values.drainDelayS $values.drainTimeoutS))
   | toJson -}}
 {{- end -}}
 
