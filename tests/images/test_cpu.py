@@ -1,0 +1,72 @@
+"""The chart's CPU example as pods: a real model, baked into the images, with drafts and without."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from images.cluster import Cluster
+from images.examples import cluster_of
+from images.streams import over_client, over_http
+from pipespec.client import AsyncClient
+
+pytestmark = pytest.mark.timeout(600)
+PROMPTS = ("The capital of France is", "for i in range(10):\n    print(", "One, two, three, four,")
+NUM_TOKENS = 32
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with cluster_of("cpu", {"gateway.drainDelayS": "1"}) as running:
+        yield running
+
+
+async def alone(url: str) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Ids and text by prompt, from the target without any draft: what everything else has to be equal to."""
+    texts = {}
+    async with AsyncClient(url) as client:
+        for prompt in PROMPTS:
+            completion = await client.generate(prompt, max_tokens=NUM_TOKENS, temperature=0, speculate=False)
+            texts[prompt] = (completion.token_ids, completion.text)
+    return texts
+
+
+async def test_the_chain_says_what_its_target_says_alone(
+    cluster: Cluster, say: Callable[[str], None]
+) -> None:
+    gateway = cluster.release.workloads["gateway"]
+    http, grpc, zmq = (
+        cluster.url(gateway, 0, port, scheme=scheme)
+        for port, scheme in ((8000, "http"), (8001, "grpc"), (8002, "zmq"))
+    )
+    expected = await alone(grpc)
+    for url in (grpc, zmq):
+        async with AsyncClient(url) as client:
+            completions = await asyncio.gather(
+                *(client.generate(prompt, max_tokens=NUM_TOKENS, temperature=0) for prompt in PROMPTS)
+            )
+        found = {
+            prompt: (completion.token_ids, completion.text)
+            for prompt, completion in zip(PROMPTS, completions, strict=True)
+        }
+        assert found == expected, url
+    for ask in (over_http(http, cluster.pipeline.model_name), over_client(grpc)):
+        for prompt, (_, text) in expected.items():
+            assert await ask(prompt, NUM_TOKENS) == text
+    say(f"{4 * len(PROMPTS)} streams of {NUM_TOKENS} tokens, all equal to the target's alone")
+
+
+def test_the_pods_of_helm_test_succeed(cluster: Cluster) -> None:
+    for pod in cluster.release.test_pods:
+        assert cluster.complete(pod, timeout_s=120)
+
+
+def test_every_process_ends_with_status_zero_when_it_is_told_to(
+    cluster: Cluster, say: Callable[[str], None]
+) -> None:
+    started_s = {pod: round(times[0], 1) for pod, times in cluster.started_s.items() if times[0] > 0}
+    statuses = {pod: cluster.end(pod) for pod in list(cluster.running)}
+    assert set(statuses.values()) == {0}, statuses
+    say(f"seconds until ready: {started_s}")
