@@ -25,4 +25,4 @@ def requirements(document: Path, extras: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(requirements(Path(sys.argv[1]), sys.argv[2:])))
+    sys.stdout.writelines(f"{one}\n" for one in requirements(Path(sys.argv[1]), sys.argv[2:]))

@@ -5,6 +5,7 @@ set -eu
 if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then
     apt-get update
     apt-get install --yes --no-install-recommends ca-certificates python3
+    apt-get clean
     rm -rf /var/lib/apt/lists/*
 fi
 

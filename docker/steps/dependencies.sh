@@ -25,8 +25,12 @@ fi
 python3 requirements.py pyproject.toml "$@" > requirements.txt
 install --requirement requirements.txt dumb-init
 
-# Half of the Kubernetes client is a second, asynchronous one, which nobody here imports: 68 MB.
-rm -rf /opt/pipespec/venv/lib/python3*/site-packages/kubernetes/aio
+# Half of the Kubernetes client is a second, asynchronous one, which nobody here imports: 80 MB with what it needs.
+if [ -d "$(echo /opt/pipespec/venv/lib/python3*/site-packages/kubernetes/aio)" ]; then
+    rm -r /opt/pipespec/venv/lib/python3*/site-packages/kubernetes/aio
+    /opt/build/bin/python -m pip --python /opt/pipespec/venv/bin/python uninstall --yes \
+        aiohappyeyeballs aiohttp aiohttp-retry aiosignal frozenlist multidict propcache yarl
+fi
 
 # Sources never change in an image: nothing is looked up before the compiled file is used. Packages carry a few files
 # for newer Pythons than this one, which cannot be compiled and are never imported.

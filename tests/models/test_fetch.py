@@ -23,6 +23,7 @@ from pipespec.models.embedded import EMBEDDED, obtain
 from pipespec.models.fetch import _converted_folder, fetch, listed, resolve
 from pipespec.models.folder import Part
 from pipespec.models.hub import PATTERNS
+from pipespec.models.identity import tokenizer_digest
 from pipespec.models.reference import parse
 from pipespec.models.stop import stop_ids
 from pipespec.ops.errors import ModelError
@@ -137,6 +138,18 @@ def test_the_text_side_of_a_model_needs_no_weights(cache, tmp_path):
     (snapshot / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match="models fetch owner/name"):
         resolve("owner/name", part=Part.TEXT)
+
+
+def test_the_text_side_alone_has_the_digest_and_the_stop_ids_of_the_whole(tmp_path):
+    """Else stages that have everything would not be compatible with a gateway that has only this."""
+    whole, alone = save_tiny_model(tmp_path / "whole", seed=1), tmp_path / "alone"
+    (whole / "generation_config.json").write_text('{"eos_token_id": [2, 5]}')
+    alone.mkdir()
+    for pattern in PATTERNS[Part.TEXT]:
+        for file in whole.glob(pattern):
+            shutil.copy(file, alone)
+    assert tokenizer_digest(resolve(str(alone), part=Part.TEXT)) == tokenizer_digest(whole)
+    assert stop_ids(alone) == stop_ids(whole) == (2, 5)
 
 
 def test_weights_are_not_among_what_a_text_side_downloads():
