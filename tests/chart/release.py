@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from helm.tools import helm
 
-from chart.tools import helm
 from pipespec.cli.cluster.footprint import PIPELINE_KEY
 from pipespec.ops.pipeline import Pipeline, parse_pipeline
 

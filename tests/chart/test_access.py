@@ -96,10 +96,7 @@ Peer = tuple[dict[str, str], int]
 
 
 def _selects(selector: Manifest, labels: dict[str, str]) -> bool:
-    for expression in selector.get("matchExpressions", ()):
-        assert expression["operator"] == "In"
-        if labels.get(expression["key"]) not in expression["values"]:
-            return False
+    assert set(selector) <= {"matchLabels"}
     return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
 
 

@@ -20,6 +20,12 @@ metadata:
     {{- with $component.stage }}
     pipespec.io/stage: {{ . }}
     {{- end }}
+    {{- if ne $component.name "broker" }}
+    pipespec.io/on-bus: "true"
+    {{- end }}
+    {{- if $component.usesApi }}
+    pipespec.io/asks-api-server: "true"
+    {{- end }}
     {{- with include "pipespec.cacheLabel" (list $root $component) }}
     {{- . | nindent 4 }}
     {{- end }}

