@@ -30,7 +30,7 @@ PROMPT ?=
 PYTEST_FLAGS ?=
 BENCH_FLAGS ?=
 
-.PHONY: help demo test check format proto bench bench-quick images clean
+.PHONY: help demo test check format proto chart k8s bench bench-quick images clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -55,6 +55,17 @@ proto: $(READY_DEV) ## Generate the gRPC code from proto/ and the bus schema fro
 	@PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=services \
 		--grpc_python_out=services --mypy_out=services --mypy_grpc_out=services pipespec/v1/pipespec.proto
 	@$(BIN)/python -m pipespec.protocol.document > proto/bus/schema.json
+
+chart: $(READY_DEV) ## Make the chart's schema, dashboards, README and golden files, and the manifests in k8s/.
+	@mkdir -p build
+	@$(BIN)/python -m helm.schema > build/values.schema.json && mv build/values.schema.json helm/pipespec/
+	@$(BIN)/python -m helm.dashboards helm/pipespec/files/dashboards
+	@$(BIN)/python -m helm.readme
+	@PYTHONPATH=tests:. $(BIN)/python -m chart.golden --update
+	@$(MAKE) --no-print-directory k8s
+
+k8s: $(READY_DEV) ## Make the plain manifests in k8s/ of the chart.
+	@$(BIN)/python -m helm.manifests
 
 bench: $(READY_BENCH) ## Engine and chain beside transformers (an hour). BENCH_FLAGS="--help" shows how.
 	@$(BIN)/python benchmarks/engine.py $(BENCH_FLAGS)

@@ -1,4 +1,4 @@
-"""Writes the chart's Grafana dashboards: ``python helm/dashboards.py FOLDER``.
+"""Writes the chart's Grafana dashboards: ``python -m helm.dashboards FOLDER``.
 
 A dashboard is rows of panels; a panel is a title, a unit and queries. All the rest of Grafana's JSON is the same for all.
 ``$of`` stands for the labels that choose the release; the chart's monitors set them.

@@ -1,6 +1,6 @@
 """Writes the chart's ``values.schema.json``: what is said by hand, joined with the settings of the pipeline file as they are.
 
-``python helm/schema.py`` prints it. A key that the code does not know cannot be in the chart, and a key that the code has
+``python -m helm.schema`` prints it. A key that the code does not know cannot be in the chart, and a key that the code has
 is in the chart without anybody's doing.
 """
 
