@@ -12,13 +12,13 @@ class Decision:
     Attributes:
         replicas: to ask the cluster for, by rank.
         reason: a sentence that names the figures.
-        sessions: open now, and those that were refused.
-        forecast: sessions that there should be room for.
-        needed: replicas for ``forecast``, by rank, before cool-downs, limits on steps and drains; 0 for a draft that
-            does not pay.
+        sessions: open now.
+        demand: streams that there would be at the goal's speed.
+        forecast: streams that there should be room for when a replica that is asked for now is ready, headroom included.
+        needed: replicas for ``forecast``, by rank, before cool-downs, surges and drains; 0 for a draft that does not pay.
         chain: ranks of the stages that take part in ``needed``.
         bottleneck: rank whose replica more would help most at ``needed``; None where no stage holds another back.
-        ms_per_token: predicted for a stream at ``needed`` and ``forecast``.
+        ms_per_token: predicted mean at ``needed`` and ``forecast``.
         goal_ms: that the mean has to keep so that nine of ten streams keep the goal.
         is_met: whether ``needed`` keeps the goal; False where the replicas allowed are too few, or no number would do.
         gpus: that ``replicas`` occupy.
@@ -28,6 +28,7 @@ class Decision:
     replicas: tuple[int, ...]
     reason: str
     sessions: int
+    demand: float
     forecast: int
     needed: tuple[int, ...]
     chain: tuple[int, ...]

@@ -7,7 +7,8 @@ they grow, rounded up, so that what was worked out once serves many loads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipespec.planner.scaling.capacity import Capacity, Shares
@@ -88,22 +89,28 @@ def cheapest(
     Returns:
         None where no replicas within the ranges are.
     """
-    beginnings = [_Beginning((), (), 0.0)]
+    beginnings: Iterable[_Beginning] = (_Beginning((), (), 0.0),)
     for limits in ranges[:-1]:
-        longer = [
-            _with(one, option, sessions, limits)
-            for one in beginnings
-            for option in _options(limits, sessions)
-        ]
-        beginnings = _undominated(capacity, longer)
+        beginnings = _undominated(capacity, list(_longer(beginnings, limits, sessions)))
     best: Plan | None = None
+    least_gpus = ranges[-1].gpus * ranges[-1].least
     for beginning in beginnings:
+        if best is not None and beginning.gpus + least_gpus > best.gpus:
+            break
         plan = _completed(capacity, chain, beginning, ranges[-1], sessions, keeps)
-        if plan is not None and (
-            best is None or (plan.gpus, plan.ms_per_token) < (best.gpus, best.ms_per_token)
-        ):
+        if plan is not None and (best is None or _cost(plan) < _cost(best)):
             best = plan
     return best
+
+
+def _cost(plan: Plan) -> tuple[float, float]:
+    return plan.gpus, plan.ms_per_token
+
+
+def _longer(beginnings: Iterable[_Beginning], limits: Range, sessions: int) -> Iterator[_Beginning]:
+    for beginning in beginnings:
+        for replicas in _options(limits, sessions):
+            yield _with(beginning, replicas, sessions, limits)
 
 
 def _options(limits: Range, sessions: int) -> list[int]:
@@ -124,13 +131,14 @@ def _with(beginning: _Beginning, replicas: int, sessions: int, limits: Range) ->
     )
 
 
-def _undominated(capacity: Capacity, beginnings: list[_Beginning]) -> list[_Beginning]:
-    ordered = sorted(beginnings, key=lambda one: (one.gpus, capacity.rate(one.shares).ms_per_token))
-    kept: list[_Beginning] = []
-    for one in ordered:
-        if not kept or capacity.rate(one.shares).ms_per_token < capacity.rate(kept[-1].shares).ms_per_token:
-            kept.append(one)
-    return kept
+def _undominated(capacity: Capacity, beginnings: list[_Beginning]) -> Iterator[_Beginning]:
+    """The cheapest first, each faster than all before; nothing is worked out before it is asked for."""
+    fastest = math.inf
+    for one in sorted(beginnings, key=lambda one: one.gpus):
+        ms = capacity.rate(one.shares).ms_per_token
+        if ms < fastest:
+            fastest = ms
+            yield one
 
 
 def _completed(

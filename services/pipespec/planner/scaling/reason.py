@@ -20,12 +20,13 @@ def sentence(decision: Decision, load: FleetLoad, stages: Sequence[StageSettings
 
 def _demand(decision: Decision, load: FleetLoad) -> str:
     refused = f" ({load.refused} refused)" if load.refused else ""
-    return f"{_count(decision.sessions, 'session')}{refused}, room for {decision.forecast}"
+    at_goal = f"{decision.demand:.0f} at the goal's speed, room for {decision.forecast}"
+    return f"{_count(decision.sessions, 'session')}{refused}, {at_goal}"
 
 
 def _need(decision: Decision, stages: Sequence[StageSettings]) -> str:
     replicas = " + ".join(f"{decision.needed[rank]} of {_name(stages, rank)}" for rank in decision.chain)
-    time = f"{decision.ms_per_token:.1f} ms per token of {decision.goal_ms:.1f} allowed"
+    time = f"{decision.ms_per_token:.1f} ms per token of {decision.goal_ms:.1f} on average"
     if not decision.is_met:
         return f"the goal cannot be kept within the limits: {replicas} are nearly the best, {time}"
     slowest = (

@@ -13,12 +13,14 @@ from pipespec.ops.cluster import AutoscalerSettings
 from pipespec.ops.errors import SettingsError
 from pipespec.ops.pipeline import Pipeline
 from pipespec.planner.scaling.chains import Chains
-from pipespec.planner.scaling.cooldown import Cooldown
+from pipespec.planner.scaling.cooldown import Cooldown, Replicas
 from pipespec.planner.scaling.decision import Decision
+from pipespec.planner.scaling.demand import Demand, DemandMeter
 from pipespec.planner.scaling.giving_up import limited
+from pipespec.planner.scaling.goal import Goal
 from pipespec.planner.scaling.load import FleetLoad
 from pipespec.planner.scaling.needs import Need, Needs
-from pipespec.planner.scaling.plan import with_one_more
+from pipespec.planner.scaling.plan import share_of, with_one_more
 from pipespec.planner.scaling.reason import sentence
 from pipespec.planner.scaling.trend import Trend
 
@@ -27,7 +29,7 @@ _WORTH_IT = 1.02
 
 
 class Scaler:
-    """Decides for one pipeline. Keeps what it saw, as far back as the settings wait.
+    """Decides for one pipeline. Keeps what it saw, as far back as the settings wait. Simulates for a second when it is made.
 
     Args:
         pipeline: of emulated stages: their curves and agreements are the profile.
@@ -43,9 +45,11 @@ class Scaler:
                 "no stage has 'scaling' with 'max_replicas': there is nothing to scale; give it to the stages that may be"
             )
         self._pipeline = pipeline
-        self._settings = settings
+        self._headroom = settings.headroom
+        self._goal = Goal(pipeline, settings.goal_ms)
         self._chains = Chains(pipeline)
         self._needs = Needs(pipeline, self._chains)
+        self._meter = DemandMeter()
         self._trend = Trend(settings.start_s)
         self._cooldown = Cooldown(up_s=settings.up_wait_s, down_s=settings.down_wait_s)
 
@@ -63,32 +67,58 @@ class Scaler:
                 f"a load of {len(load.stages)} stages for a pipeline of {len(self._pipeline.stages)}"
             )
         asked = tuple(stage.asked for stage in load.stages)
-        chain = tuple(rank for rank, stage in enumerate(load.stages) if stage.ready)
-        self._chains.hear(chain, tuple(stage.agreement for stage in load.stages))
-        demand = load.sessions + min(load.refused, max(1, load.sessions))
-        ahead = self._trend.forecast(load.now_s, demand)
-        forecast = math.ceil(ahead * (1 + self._settings.headroom) - 1e-9)
-        need = self._needs.of(forecast, self._settings.goal_ms, asked=asked)
-        needed = self._by_rank(need)
+        demand = self._meter.read(load, goal_ms=self._goal.mean_ms)
+        self._learn(load, demand)
+        forecast = self._forecast(load.now_s, demand)
+        need = self._needs.of(forecast, self._goal.predicted_ms, asked=asked)
+        needed = _in_surge(demand, asked, self._by_rank(need))
         steadied = self._cooldown.steadied(load.now_s, asked=asked, needed=needed)
         replicas, held = limited(load, self._pipeline.stages, needed=needed, steadied=steadied)
+        if demand.is_answered:
+            held = ("replicas for this surge are under way", *held)
         decision = Decision(
             replicas=replicas,
             reason="",
-            sessions=demand,
+            sessions=load.sessions,
+            demand=demand.streams,
             forecast=forecast,
-            needed=needed,
+            needed=self._by_rank(need),
             chain=need.plan.chain,
             bottleneck=self._bottleneck(need, forecast),
-            ms_per_token=need.plan.ms_per_token,
-            goal_ms=self._settings.goal_ms,
+            ms_per_token=need.plan.ms_per_token * self._goal.slower,
+            goal_ms=self._goal.mean_ms,
             is_met=need.is_met,
             gpus=self._gpus(replicas),
             held=held,
         )
         return replace(decision, reason=sentence(decision, load, self._pipeline.stages))
 
-    def _by_rank(self, need: Need) -> tuple[int, ...]:
+    def _learn(self, load: FleetLoad, demand: Demand) -> None:
+        """From a fleet in which nothing changes just now."""
+        chain = tuple(rank for rank, stage in enumerate(load.stages) if stage.ready)
+        self._chains.hear(chain, tuple(stage.agreement for stage in load.stages))
+        is_quiet = all(stage.ready == stage.asked and not stage.draining for stage in load.stages)
+        target = len(load.stages) - 1
+        if (
+            demand.is_surge
+            or not is_quiet
+            or not load.sessions
+            or not load.ms_per_token
+            or target not in chain
+        ):
+            return
+        shares = tuple(share_of(load.sessions, load.stages[rank].ready) for rank in chain)
+        predicted = self._chains.capacity(chain).rate(shares).ms_per_token
+        self._goal.compare(measured_ms=load.ms_per_token, predicted_ms=predicted)
+
+    def _forecast(self, now_s: float, demand: Demand) -> int:
+        """Streams that there should be room for when a replica that is asked for now is ready."""
+        if demand.is_jump:
+            self._trend.forget()
+        growth = 0.0 if demand.is_surge else self._trend.growth(now_s, demand.now)
+        return math.ceil((demand.streams + growth) * (1 + self._headroom) - 1e-9)
+
+    def _by_rank(self, need: Need) -> Replicas:
         replicas = dict(zip(need.plan.chain, need.plan.replicas, strict=True))
         return tuple(replicas.get(rank, 0) for rank in range(len(self._pipeline.stages)))
 
@@ -98,6 +128,15 @@ class Scaler:
         rank = min(times, key=lambda one: times[one])
         return rank if times[rank] * _WORTH_IT < need.plan.ms_per_token else None
 
-    def _gpus(self, replicas: tuple[int, ...]) -> float:
+    def _gpus(self, replicas: Replicas) -> float:
         scalings = [stage.scaling for stage in self._pipeline.stages]
         return sum(number * one.gpus for number, one in zip(replicas, scalings, strict=True) if one)
+
+
+def _in_surge(demand: Demand, asked: Replicas, needed: Replicas) -> Replicas:
+    """In a surge nothing is given up; once it is answered, nothing is added."""
+    if demand.is_answered:
+        return asked
+    if demand.is_surge:
+        return tuple(max(one, present) for one, present in zip(needed, asked, strict=True))
+    return needed

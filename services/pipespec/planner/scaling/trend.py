@@ -1,7 +1,7 @@
 """Carries the growth of demand on: a replica takes its time to load, so it has to be asked for before it is needed.
 
-A straight line through the last ``ahead_s`` seconds. It counts when it rises by more than chance would let it
-(Student's t, one side, 5 %), and never for more than doubles the demand.
+A straight line through the last minutes. It counts when it rises by more than chance would let it, and never for more than
+doubles the demand.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import deque
 
 _LEAST_POINTS = 5
-_CRITICAL_T = 2.0
-"""Of 5 % on one side for the six or more degrees of freedom that a line over a few minutes has; a little strict below."""
+_STEADY_S = 300.0
+"""A shorter line is bent by chance."""
+_CRITICAL_T = 3.0
+"""Slope over its standard error: the largest of many looks counts, because giving up waits, so one in twenty is too often."""
 _MOST_GROWTH = 2.0
 
 
@@ -18,20 +20,23 @@ class Trend:
     """Demand lately.
 
     Args:
-        ahead_s: that the forecast is for, and that the line goes back; 0 forecasts nothing.
+        ahead_s: that the forecast is for; 0 forecasts nothing.
     """
 
     def __init__(self, ahead_s: float) -> None:
         self._ahead_s = ahead_s
         self._points: deque[tuple[float, float]] = deque()
 
-    def forecast(self, now_s: float, demand: float) -> float:
-        """Note the demand now, and say what it will be ``ahead_s`` later; never less than now."""
+    def growth(self, now_s: float, demand: float) -> float:
+        """Note the demand now, and say what it will have grown by ``ahead_s`` later."""
         self._points.append((now_s, demand))
-        while now_s - self._points[0][0] > self._ahead_s:
+        while now_s - self._points[0][0] > max(self._ahead_s, _STEADY_S):
             self._points.popleft()
-        slope = self._slope()
-        return min(demand + max(0.0, slope) * self._ahead_s, _MOST_GROWTH * demand)
+        return min(max(0.0, self._slope()) * self._ahead_s, (_MOST_GROWTH - 1) * demand)
+
+    def forget(self) -> None:
+        """The past says nothing of what comes."""
+        self._points.clear()
 
     def _slope(self) -> float:
         """Per second; 0 where it may be chance."""
