@@ -21,7 +21,9 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "test-images"
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 MODEL = "embedded:smollm2-135m-instruct"
-SLIM, STAGE = "localhost/pipespec/pipespec:test", "localhost/pipespec/pipespec-stage:test"
+PREFIX, TAG = "localhost/pipespec/", "test"
+SLIM, STAGE = f"{PREFIX}pipespec:{TAG}", f"{PREFIX}pipespec-stage:{TAG}"
+BUILD = ROOT / "docker" / "build.sh"
 
 _BASE_PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -38,7 +40,7 @@ def main() -> None:
     try:
         for target, image in (("stage", STAGE), ("slim", SLIM)):
             started_s = time.monotonic()
-            _build(containers, target, image, pip_conf)
+            _build(containers, target, pip_conf)
             click.echo(
                 f"{image}: {_megabytes(containers, image)} MB, of which the base is {_megabytes(containers, BASE)} MB; "
                 f"built in {time.monotonic() - started_s:.0f} s"
@@ -72,12 +74,18 @@ def _make_base(containers: Containers) -> None:
     archive.unlink()
 
 
-def _build(containers: Containers, target: str, image: str, pip_conf: Path) -> None:
-    command = ["nice", "buildah", "bud", "--isolation=chroot", "--pull-never", "--layers"]
-    command += [f"--target={target}", f"--tag={image}", f"--file={ROOT / 'docker' / 'Dockerfile'}"]
-    command += [f"--secret=id=pip,src={pip_conf}", *pip_settings.mounts()]
-    command += [f"--build-arg=PYTHON_IMAGE={BASE}", f"--build-arg=MODEL={MODEL}", str(ROOT)]
-    containers.run(*command, timeout_s=BUILD_S, capture=False)
+def _build(containers: Containers, target: str, pip_conf: Path) -> None:
+    flags = ["--isolation=chroot", "--pull-never", "--layers", *pip_settings.mounts()]
+    settings = {
+        "ENGINE": "buildah",
+        "PREFIX": PREFIX,
+        "TAG": TAG,
+        "PYTHON_IMAGE": BASE,
+        "MODEL": MODEL,
+        "PIP_CONF": str(pip_conf),
+        "BUILD_FLAGS": " ".join(flags),
+    }
+    containers.run("nice", "sh", str(BUILD), target, timeout_s=BUILD_S, capture=False, settings=settings)
 
 
 def _megabytes(containers: Containers, image: str) -> int:

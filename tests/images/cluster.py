@@ -146,6 +146,10 @@ class Cluster:
             raise RuntimeError(f"{name} ended with {status}; it said:\n{said}")
         return said
 
+    def first_starts(self) -> dict[str, float]:
+        """From asking for a pod to its readiness, of all that got ready; seconds."""
+        return {pod: round(times[0], 1) for pod, times in self.started_s.items() if times[0] > 0}
+
     def pid(self, name: str) -> int:
         """Of its container's first process, as seen from here; 0 when it has ended."""
         return int(self.containers.run("podman", "inspect", "--format={{.State.Pid}}", self._container(name)))

@@ -12,9 +12,20 @@ IN_CLUSTER = "PIPESPEC_TEST_IMAGES"
 
 collect_ignore_glob = [] if os.environ.get(IN_CLUSTER) else ["test_*.py"]
 
+MEASURED = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[MEASURED] = []
+
 
 @pytest.fixture
 def say(pytestconfig: pytest.Config) -> Callable[[str], None]:
-    """Prints what was measured, past pytest's capture."""
-    terminal = pytestconfig.pluginmanager.get_plugin("terminalreporter")
-    return lambda line: terminal.write_line(f"\n  {line}")
+    """Adds a line to what is printed at the end."""
+    return pytestconfig.stash[MEASURED].append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    terminalreporter.section("measured")
+    for line in config.stash[MEASURED]:
+        terminalreporter.write_line(line)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 RUN = Path("/run/pipespec-images")
 
@@ -61,8 +63,20 @@ class Containers:
         for name, text in files.items():
             (self.folder / name).write_text(text.format(folder=self.folder, run=RUN), encoding="utf-8")
 
-    def run(self, *command: str, timeout_s: float = 120.0, capture: bool = True) -> str:
-        """Run ``podman`` or ``buildah`` with arguments; what it said, or nothing where that goes to the terminal.
+    def run(
+        self,
+        *command: str,
+        timeout_s: float = 120.0,
+        capture: bool = True,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> str:
+        """Run a command that knows of this storage; what it said, or nothing where that goes to the terminal.
+
+        Args:
+            command: ``podman`` or ``buildah``, or what calls them, with arguments.
+            timeout_s: it is killed then.
+            capture: False leaves what it says to the terminal.
+            settings: further environment variables.
 
         Raises:
             RuntimeError: it failed; with what it said.
@@ -70,7 +84,7 @@ class Containers:
         done = subprocess.run(
             command,
             check=False,
-            env=self.environment,
+            env={**self.environment, **settings},
             timeout=timeout_s,
             text=True,
             stdout=subprocess.PIPE if capture else None,

@@ -89,14 +89,18 @@ class Load:
                     raise result
 
     async def advance(self, num_texts: int) -> None:
-        """Wait for so many more texts.
+        """Wait for so many more texts; see ``until``."""
+        wanted = len(self.texts) + num_texts
+        await self.until(lambda: len(self.texts) >= wanted)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait while the streams go on.
 
         Raises:
-            TimeoutError: they do not come; whatever a stream failed with is raised as it is.
+            TimeoutError: it does not come true; whatever a stream failed with is raised as it is.
         """
-        wanted = len(self.texts) + num_texts
         async with asyncio.timeout(TIMEOUT_S):
-            while len(self.texts) < wanted:
+            while not await asyncio.to_thread(condition):
                 for task in self._tasks:
                     if task.done():
                         task.result()

@@ -55,7 +55,7 @@ async def test_the_chain_says_what_its_target_says_alone(
     for ask in (over_http(http, cluster.pipeline.model_name), over_client(grpc)):
         for prompt, (_, text) in expected.items():
             assert await ask(prompt, NUM_TOKENS) == text
-    say(f"{4 * len(PROMPTS)} streams of {NUM_TOKENS} tokens, all equal to the target's alone")
+    say(f"CPU: {4 * len(PROMPTS)} streams of {NUM_TOKENS} tokens, all equal to the target's alone")
 
 
 def test_the_pods_of_helm_test_succeed(cluster: Cluster) -> None:
@@ -66,7 +66,6 @@ def test_the_pods_of_helm_test_succeed(cluster: Cluster) -> None:
 def test_every_process_ends_with_status_zero_when_it_is_told_to(
     cluster: Cluster, say: Callable[[str], None]
 ) -> None:
-    started_s = {pod: round(times[0], 1) for pod, times in cluster.started_s.items() if times[0] > 0}
+    say(f"CPU: seconds until ready: {cluster.first_starts()}")
     statuses = {pod: cluster.end(pod) for pod in list(cluster.running)}
     assert set(statuses.values()) == {0}, statuses
-    say(f"seconds until ready: {started_s}")

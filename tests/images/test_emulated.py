@@ -85,19 +85,23 @@ async def test_streams_outlive_scaling_a_death_and_a_drain(
         pods = await asyncio.to_thread(cluster.scale, target, 3)
         for pod in pods:
             await asyncio.to_thread(cluster.await_ready, pod)
-        await load.advance(NUM_STREAMS)
-        victim = max(pods, key=cluster.sessions)
-        assert cluster.sessions(victim) > 0
+        await load.until(lambda: all(cluster.sessions(pod) for pod in pods))
+        victim, held = pods[0], cluster.sessions(pods[0])
         await asyncio.to_thread(cluster.kill, victim)
         await load.advance(NUM_STREAMS)
         await asyncio.to_thread(cluster.scale, target, 3)
         await asyncio.to_thread(cluster.await_ready, victim)
-        await load.advance(NUM_STREAMS)
+        await load.until(lambda: all(cluster.sessions(pod) for pod in pods))
         for pod in (pods[2], pods[1]):
             assert await asyncio.to_thread(cluster.end, pod) == 0, pod
         await load.advance(NUM_STREAMS)
     assert_right(cluster, load.texts)
-    say(f"{len(load.texts)} streams of {NUM_TOKENS} tokens, all equal to the target's; killed {victim}")
+    say(
+        f"emulated: {len(load.texts)} streams of {NUM_TOKENS} tokens over HTTP, gRPC and ZeroMQ, {NUM_STREAMS} at once,"
+    )
+    say(
+        f"  while the target went 1, 3, 2 (killed with {held} sessions), 3, 1 pods: all equal to the target's own text"
+    )
 
 
 async def test_a_gateway_that_ends_finishes_its_streams_first(cluster: Cluster, asks: dict[str, Ask]) -> None:
@@ -111,6 +115,9 @@ async def test_a_gateway_that_ends_finishes_its_streams_first(cluster: Cluster, 
     await asyncio.to_thread(cluster.await_ready, f"{gateway.name}-1")
 
 
-def test_every_process_ends_with_status_zero_when_it_is_told_to(cluster: Cluster) -> None:
+def test_every_process_ends_with_status_zero_when_it_is_told_to(
+    cluster: Cluster, say: Callable[[str], None]
+) -> None:
+    say(f"emulated: seconds until ready: {cluster.first_starts()}")
     statuses = {pod: cluster.end(pod) for pod in list(cluster.running)}
     assert set(statuses.values()) == {0}, statuses
