@@ -124,6 +124,11 @@ CASES = {
         ["modelCache.accessModes={ReadWriteOncePod}"],
         ["read the same claim", "Use ReadWriteMany"],
     ),
+    "download into what cannot be written": (
+        "llama-1b-8b-70b",
+        ["modelCache.accessModes={ReadOnlyMany}"],
+        ["nothing can be downloaded", "Fill it beforehand"],
+    ),
     "claim without a name": (
         "single-gpu",
         ["modelCache.type=claim"],

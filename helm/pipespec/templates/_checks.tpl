@@ -170,6 +170,9 @@
 {{- if and (ne $cache.type "claim") $cache.existingClaim -}}
   {{- fail (printf "\n\nmodelCache.existingClaim is %s, but modelCache.type is %s.\nSet type to claim, or remove existingClaim." $cache.existingClaim $cache.type) -}}
 {{- end -}}
+{{- if and (include "pipespec.downloads" .) (eq (join "," $cache.accessModes) "ReadOnlyMany") -}}
+  {{- fail "\n\nmodelCache.accessModes is ReadOnlyMany, so nothing can be downloaded into the claim.\nFill it beforehand and set modelCache.download.enabled to false, or use ReadWriteMany." -}}
+{{- end -}}
 {{- if and (include "pipespec.hasClaim" .) (has "ReadWriteOncePod" $cache.accessModes) -}}
   {{- fail "\n\nmodelCache.accessModes has ReadWriteOncePod, but gateways and stages read the same claim.\nUse ReadWriteMany, or ReadWriteOnce on a single node." -}}
 {{- end -}}
