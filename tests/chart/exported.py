@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 
 from prometheus_client import REGISTRY, Metric
 
@@ -83,5 +84,7 @@ def _of_autoscaler() -> Iterable[Metric]:
     cluster = Cluster(failures={"scale": {"409": 1}})
     service = Service(cluster=cluster)
     service.hear(*EVERYONE, seconds=INTERVAL_S + 1)
+    if service.loop.load is not None:
+        service.loop.load = replace(service.loop.load, ms_per_token=1.0)
     with closing(BusLink([BrokerSettings(publish_port=1, subscribe_port=2)], inbox=b"observer.a0.")) as link:
         return list(AutoscalerMetrics(service.loop, link, cluster).collect())

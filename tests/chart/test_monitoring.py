@@ -13,6 +13,7 @@ from chart.release import CHART, MONITORING, Release, render
 
 _NAME = re.compile(r"pipespec_[a-z_]+")
 _SELECTOR = re.compile(r"(pipespec_[a-z_]+)\{([^}]*)\}")
+_LABEL = re.compile(r"([a-z_]+)[=!]")
 _GROUPING = re.compile(r"by \(([^)]*)\)")
 _ADDED = {"namespace", "pod", "release", "component", "le"}
 """Labels that monitors or Prometheus add."""
@@ -53,7 +54,7 @@ def test_every_label_that_is_asked_for_exists(monitored: Release, metrics: dict[
         known = set(_ADDED)
         for name, matchers in _SELECTOR.findall(expression):
             known |= metrics[name]
-            matched = {matcher.split("=")[0].rstrip("!") for matcher in matchers.split(",")}
+            matched = set(_LABEL.findall(matchers))
             assert matched <= metrics[name] | _ADDED, where
             assert {"namespace", "release"} <= matched, f"{where}: other releases are not left out"
         for group in _GROUPING.findall(expression):
