@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
 import pytest
 from kubernetes.client import ApiClient
+from prometheus_client import CollectorRegistry
 
 from kube.api_server import ApiServer
 from kube.slices import RESOURCE, endpoint_slice
 from kube.waiting import eventually
 from pipespec.kube.failure import Patience
+from pipespec.kube.metrics import WatchMetrics
 from pipespec.kube.watch import EndpointWatch, WatchTimes
 from pipespec.ops.cluster import KubernetesSettings
 
@@ -161,3 +164,17 @@ def test_a_server_that_ends_watches_at_once_is_not_flooded(client: ApiClient, ap
         eventually(lambda: len(api.scripts) == 99)
         time.sleep(0.2)  # that nothing happens has no event to wait for
     assert len(api.scripts) == 99
+
+
+def test_metrics_say_how_old_its_knowledge_is_and_what_failed(watch: EndpointWatch, api: ApiServer) -> None:
+    def value(name: str, **labels: str) -> float:
+        registry = CollectorRegistry()
+        registry.register(WatchMetrics(watch))
+        return registry.get_sample_value(name, labels) or 0.0
+
+    assert math.isnan(value("pipespec_kube_watch_age_seconds"))
+    api.fail("GET", PATH, 500, times=1)
+    with watch:
+        eventually(lambda: watch.age_s is not None)
+        assert value("pipespec_kube_watch_age_seconds") >= 0
+        assert value("pipespec_kube_watch_failures_total", code="500") == 1

@@ -46,9 +46,9 @@ class GatewayMetrics(Collector):
         replicas = GaugeMetricFamily(
             "pipespec_gateway_usable_replicas", "Replicas that get sessions, by stage.", labels=["stage"]
         )
-        living = self._backend.core.fleet.living(time.monotonic())
-        for rank in range(self._backend.core.fleet.num_stages):
-            usable = sum(beat.rank == rank and beat.ready and not beat.draining for beat in living)
-            replicas.add_metric([str(rank)], usable)
+        now, fleet = time.monotonic(), self._backend.core.fleet
+        living = [beat for beat in fleet.living(now) if fleet.is_usable(now, (beat.rank, beat.replica))]
+        for rank in range(fleet.num_stages):
+            replicas.add_metric([str(rank)], sum(beat.rank == rank for beat in living))
         yield replicas
         yield from bus_metrics(self._link)

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
 import structlog
+from prometheus_client.registry import Collector
 
 from pipespec.bus.link import BusLink
 from pipespec.emulation.vocabulary import CHAT_TEMPLATE, byte_tokenizer
@@ -51,24 +52,27 @@ def run(pipeline: Pipeline, replica: str) -> None:
         SettingsError: a port cannot be bound, or pods are to be watched and there is no cluster.
     """
     configure_logging(pipeline.log, service="gateway", replica=replica)
-    with Shutdown.on_signals() as shutdown, _endings(pipeline) as endings:
-        asyncio.run(_serve(pipeline, replica, shutdown, endings))
+    with Shutdown.on_signals() as shutdown, _cluster(pipeline) as (endings, metrics):
+        asyncio.run(_serve(pipeline, replica, shutdown, endings=endings, metrics=metrics))
 
 
 @contextmanager
-def _endings(pipeline: Pipeline) -> Iterator[Endings]:
-    """What the cluster says of the stages' pods, where the settings ask for it."""
+def _cluster(pipeline: Pipeline) -> Iterator[tuple[Endings, Collector | None]]:
+    """What the cluster says of the stages' pods, and that watch's metrics, where the settings ask for it."""
     if pipeline.kubernetes is None or not pipeline.kubernetes.watch:
-        yield frozenset
+        yield frozenset, None
         return
     from pipespec.kube.connection import connect  # noqa: PLC0415 - the extra 'cluster', and only where it is asked for
+    from pipespec.kube.metrics import WatchMetrics  # noqa: PLC0415 - as above
     from pipespec.kube.watch import EndpointWatch  # noqa: PLC0415 - as above
 
     with EndpointWatch(connect(), pipeline.kubernetes) as watch:
-        yield lambda: watch.endings
+        yield lambda: watch.endings, WatchMetrics(watch)
 
 
-async def _serve(pipeline: Pipeline, replica: str, shutdown: Shutdown, endings: Endings) -> None:
+async def _serve(
+    pipeline: Pipeline, replica: str, shutdown: Shutdown, *, endings: Endings, metrics: Collector | None
+) -> None:
     text, tokenizer = _text(pipeline.target)
     timers = Timers.of(pipeline.timers)
     fleet = Fleet(num_stages=len(pipeline.stages), tokenizer=tokenizer, timers=timers)
@@ -90,6 +94,8 @@ async def _serve(pipeline: Pipeline, replica: str, shutdown: Shutdown, endings: 
     )
     with health:
         health.register(GatewayMetrics(backend, link))
+        if metrics is not None:
+            health.register(metrics)
         try:
             async with backend:
                 if not await asyncio.to_thread(link.start, heartbeat=backend.heartbeat):

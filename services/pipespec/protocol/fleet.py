@@ -98,7 +98,7 @@ class Fleet:
 
     def living(self, now: float) -> list[Heartbeat]:
         """Heartbeats of replicas that count now, by rank and name."""
-        alive = [h.beat for h in self._heard.values() if now - h.at_s <= self._timers.dead_s]
+        alive = [h.beat for h in tuple(self._heard.values()) if now - h.at_s <= self._timers.dead_s]
         return sorted(alive, key=lambda beat: (beat.rank, beat.replica))
 
     def beat_of(self, member: Member) -> Heartbeat | None:
