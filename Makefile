@@ -30,7 +30,7 @@ PROMPT ?=
 PYTEST_FLAGS ?=
 BENCH_FLAGS ?=
 
-.PHONY: help demo test check format proto chart k8s bench bench-quick images clean
+.PHONY: help demo test check format proto chart k8s bench bench-quick images test-images clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -75,6 +75,9 @@ bench-quick: $(READY_BENCH) ## The same as a smoke test: about a minute, nothing
 
 images: ## Build both container images with docker, podman or buildah. docker/README.md shows the settings.
 	@docker/build.sh
+
+test-images: $(READY_DEV) ## Build both images, run the chart's examples as pods of them (as root, 10 minutes).
+	@tests/images/run.sh $(BIN)/python $(PYTEST_FLAGS)
 
 clean: ## Remove the virtual environment and everything generated.
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

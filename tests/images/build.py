@@ -7,15 +7,14 @@ minor version of Python, of Debian's own build.
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import click
+from helm.tools import helm
 
 from images import pip_settings, programs
 from images.containers import Containers
-from images.helm_program import helm
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "test-images"
@@ -49,7 +48,7 @@ def main() -> None:
         pip_conf.unlink()
     containers.run("buildah", "rm", "--all")  # what a build that failed has left
     containers.run("podman", "image", "prune", "--force", "--filter=until=24h")
-    helm(FOLDER / "helm")
+    helm(4)
 
 
 def _make_base(containers: Containers) -> None:
@@ -94,4 +93,4 @@ def _megabytes(containers: Containers, image: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from http import HTTPStatus
 
 import httpx
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from chart.release import Manifest, Release
 from images.containers import RUN, Containers
-from images.release import Manifest, Release, Workload, translate
-from pipespec.ops.pipeline import Pipeline, parse_pipeline
+from images.pods import translate
+from images.workloads import Workload, hosts_of, workloads_of
+from pipespec.ops.pipeline import Pipeline
 
 NETWORK = "pods"
 SUBNET = "10.89.7"
@@ -33,23 +36,23 @@ class Cluster:
 
     Attributes:
         running: manifests of the pods that were started and not ended by us, by name.
-        started_s: from asking for a pod to its readiness, of every start.
+        ready_s: seconds from asking for a pod to its readiness, of its first start.
     """
 
     containers: Containers
     release: Release
     running: dict[str, Manifest] = field(default_factory=dict)
-    started_s: dict[str, list[float]] = field(default_factory=dict)
+    ready_s: dict[str, float] = field(default_factory=dict)
+    _asked_s: dict[str, float] = field(default_factory=dict)
     _addresses: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Cluster:
-        """Make the pods' network and start all workloads."""
+        """Make the pods' network, start all workloads and wait until they are ready."""
         self.containers.run("podman", "network", "create", f"--subnet={SUBNET}.0/24", NETWORK)
         try:
-            for workload in self.release.workloads.values():
+            for workload in self.workloads.values():
                 self.scale(workload, workload.replicas)
-            for name in list(self.running):
-                self.await_ready(name)
+            self.await_ready(*self.running)
         except BaseException:
             self.__exit__()
             raise
@@ -60,57 +63,61 @@ class Cluster:
         self.containers.run("podman", "pod", "rm", "--force", "--time=0", "--all")
         self.containers.run("podman", "network", "rm", "--force", NETWORK)
 
+    @cached_property
+    def workloads(self) -> dict[str, Workload]:
+        """By component."""
+        return workloads_of(self.release)
+
     @property
     def pipeline(self) -> Pipeline:
         """What all services read."""
-        return parse_pipeline(self.release.pipeline, source="the chart's ConfigMap")
+        return self.release.pipeline
 
-    def address(self, name: str) -> str:
-        """Of a pod, whether it runs or not: a StatefulSet's pod keeps its name, here its address as well."""
-        return self._addresses.setdefault(name, f"{SUBNET}.{10 + len(self._addresses)}")
-
-    def url(self, workload: Workload, ordinal: int, port: int, *, scheme: str = "http") -> str:
-        """Of a port of a pod."""
-        return f"{scheme}://{self.address(f'{workload.name}-{ordinal}')}:{port}"
+    def address(self, pod: str) -> str:
+        """Of a pod, whether it runs or not: here a name keeps its address."""
+        return self._addresses.setdefault(pod, f"{SUBNET}.{10 + len(self._addresses)}")
 
     def scale(self, workload: Workload, replicas: int) -> list[str]:
         """Start the pods that are missing; names of all. Does not wait for them."""
-        names = [f"{workload.name}-{ordinal}" for ordinal in range(replicas)]
+        names = [workload.pod_name(ordinal) for ordinal in range(replicas)]
         for ordinal, name in enumerate(names):
             if name not in self.running:
                 self.start(workload.pod(ordinal))
         return names
 
     def start(self, pod: Manifest) -> None:
-        """Start a pod; a container in it runs when this returns."""
+        """Start a pod; when this returns, its container has been started."""
         name = pod["metadata"]["name"]
-        workloads = self.release.workloads.values()
-        every = [
-            f"{workload.name}-{ordinal}" for workload in workloads for ordinal in range(workload.replicas)
+        first = [one for workload in self.workloads.values() for one in workload.pods]
+        hosts = hosts_of(self.release, {one: self.address(one) for one in first})
+        documents = [
+            *self.release.of("ConfigMap").values(),
+            translate(pod, folder=RUN / "volumes-of-pods", hosts=hosts),
         ]
-        hosts = self.release.hosts({one: self.address(one) for one in every})
         file = RUN / f"{name}.yaml"
-        documents = [*self.release.config_maps, translate(pod, folder=RUN / "volumes-of-pods", hosts=hosts)]
         file.write_text(yaml.safe_dump_all(documents), encoding="utf-8")
         self.running[name] = pod
-        self.started_s.setdefault(name, []).append(-time.monotonic())
+        self._asked_s[name] = time.monotonic()
         self.containers.run(
             "podman", "kube", "play", f"--network={NETWORK}", f"--ip={self.address(name)}", str(file)
         )
 
-    def await_ready(self, name: str) -> None:
-        """Wait until the pod answers at ``/readyz``.
+    def await_ready(self, *names: str) -> None:
+        """Wait until the pods answer at ``/readyz``.
 
         Raises:
-            RuntimeError: it has ended, or takes too long; with the end of its log.
+            RuntimeError: one has ended, or takes too long; with the end of its log.
         """
         until_s = time.monotonic() + READY_S
-        while not self.is_ready(name):
-            if not self.pid(name) or time.monotonic() >= until_s:
-                raise RuntimeError(f"{name} is not ready; it says:\n{self.log(name)[-3000:]}")
+        waiting = set(names)
+        while waiting:
+            for name in sorted(waiting):
+                if self.is_ready(name):
+                    waiting.remove(name)
+                    self.ready_s.setdefault(name, time.monotonic() - self._asked_s[name])
+                elif not self.pid(name) or time.monotonic() >= until_s:
+                    raise RuntimeError(f"{name} is not ready; it says:\n{self.log(name)[-3000:]}")
             time.sleep(POLL_S)
-        if self.started_s[name][-1] < 0:
-            self.started_s[name][-1] += time.monotonic()
 
     def is_ready(self, name: str) -> bool:
         """Whether a gateway could use it."""
@@ -146,9 +153,9 @@ class Cluster:
             raise RuntimeError(f"{name} ended with {status}; it said:\n{said}")
         return said
 
-    def first_starts(self) -> dict[str, float]:
-        """From asking for a pod to its readiness, of all that got ready; seconds."""
-        return {pod: round(times[0], 1) for pod, times in self.started_s.items() if times[0] > 0}
+    def start_times(self) -> str:
+        """``ready_s`` for people."""
+        return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.ready_s.items())
 
     def pid(self, name: str) -> int:
         """Of its container's first process, as seen from here; 0 when it has ended."""

@@ -15,7 +15,7 @@ fi
 # Of cgroups in both versions at once podman understands the first; nobody else sees that the second is gone here.
 hide_cgroup2='umount /sys/fs/cgroup/unified 2> /dev/null || true'
 
-unshare --mount --fork --kill-child sh -c "$hide_cgroup2; PYTHONPATH=$tests/.. exec timeout 3000 $python -m images.build"
+unshare --mount --fork --kill-child sh -c "$hide_cgroup2; PYTHONPATH=$tests/..:$tests/../.. exec timeout 3000 $python -m images.build"
 
 # Namespaces for processes, mounts and network: whatever happens, no pod and no address outlives this command.
 PIPESPEC_TEST_IMAGES=1 exec unshare --mount --net --pid --fork --kill-child --mount-proc sh -c "

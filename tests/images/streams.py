@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 import httpx
@@ -12,7 +12,7 @@ import httpx
 from pipespec.client import AsyncClient
 
 TIMEOUT_S = 240.0
-Ask = Callable[[str, int], Awaitable[str]]
+Ask = Callable[[str, int], Coroutine[None, None, str]]
 """From a prompt and a number of tokens to a text; greedy, and as long as asked for."""
 
 

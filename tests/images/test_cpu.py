@@ -10,6 +10,7 @@ import pytest
 from images.cluster import Cluster
 from images.examples import cluster_of
 from images.streams import over_client, over_http
+from images.workloads import helm_tests_of
 from pipespec.client import AsyncClient
 
 pytestmark = pytest.mark.timeout(600)
@@ -19,7 +20,7 @@ NUM_TOKENS = 32
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with cluster_of("cpu", {"gateway.drainDelayS": "1"}) as running:
+    with cluster_of("cpu", "gateway.drainDelayS=1") as running:
         yield running
 
 
@@ -36,11 +37,8 @@ async def alone(url: str) -> dict[str, tuple[tuple[int, ...], str]]:
 async def test_the_chain_says_what_its_target_says_alone(
     cluster: Cluster, say: Callable[[str], None]
 ) -> None:
-    gateway = cluster.release.workloads["gateway"]
-    http, grpc, zmq = (
-        cluster.url(gateway, 0, port, scheme=scheme)
-        for port, scheme in ((8000, "http"), (8001, "grpc"), (8002, "zmq"))
-    )
+    (gateway,) = (cluster.address(pod) for pod in cluster.workloads["gateway"].pods)
+    http, grpc, zmq = f"http://{gateway}:8000", f"grpc://{gateway}:8001", f"zmq://{gateway}:8002"
     expected = await alone(grpc)
     for url in (grpc, zmq):
         async with AsyncClient(url) as client:
@@ -59,13 +57,13 @@ async def test_the_chain_says_what_its_target_says_alone(
 
 
 def test_the_pods_of_helm_test_succeed(cluster: Cluster) -> None:
-    for pod in cluster.release.test_pods:
+    for pod in helm_tests_of(cluster.release):
         assert cluster.complete(pod, timeout_s=120)
 
 
 def test_every_process_ends_with_status_zero_when_it_is_told_to(
     cluster: Cluster, say: Callable[[str], None]
 ) -> None:
-    say(f"CPU: seconds until ready: {cluster.first_starts()}")
+    say(f"CPU: seconds until ready: {cluster.start_times()}")
     statuses = {pod: cluster.end(pod) for pod in list(cluster.running)}
     assert set(statuses.values()) == {0}, statuses

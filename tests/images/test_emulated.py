@@ -11,6 +11,7 @@ from images.cluster import Cluster
 from images.examples import cluster_of
 from images.processes import first_process
 from images.streams import Ask, Load, over_client, over_http
+from images.workloads import helm_tests_of
 from pipespec.emulation.chain import language_of
 from pipespec.emulation.vocabulary import byte_tokenizer
 
@@ -22,20 +23,19 @@ NUM_STREAMS = 12
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """One target, two of everything else."""
-    settings = {"stages.target.replicas": "1", "gateway.drainDelayS": "1"}
-    with cluster_of("emulated", settings) as running:
+    with cluster_of("emulated", "stages.target.replicas=1", "gateway.drainDelayS=1") as running:
         yield running
 
 
 @pytest.fixture
 def asks(cluster: Cluster) -> dict[str, Ask]:
     """A client of each protocol at each gateway pod."""
-    gateway, model = cluster.release.workloads["gateway"], cluster.pipeline.model_name
     clients: dict[str, Ask] = {}
-    for ordinal in range(gateway.replicas):
-        clients[f"HTTP {ordinal}"] = over_http(cluster.url(gateway, ordinal, 8000), model)
-        clients[f"gRPC {ordinal}"] = over_client(cluster.url(gateway, ordinal, 8001, scheme="grpc"))
-        clients[f"ZeroMQ {ordinal}"] = over_client(cluster.url(gateway, ordinal, 8002, scheme="zmq"))
+    for ordinal, pod in enumerate(cluster.workloads["gateway"].pods):
+        host = cluster.address(pod)
+        clients[f"HTTP {ordinal}"] = over_http(f"http://{host}:8000", cluster.pipeline.model_name)
+        clients[f"gRPC {ordinal}"] = over_client(f"grpc://{host}:8001")
+        clients[f"ZeroMQ {ordinal}"] = over_client(f"zmq://{host}:8002")
     return clients
 
 
@@ -68,7 +68,7 @@ def test_every_process_is_unprivileged_on_a_read_only_root(cluster: Cluster) -> 
 
 
 def test_the_pods_of_helm_test_succeed(cluster: Cluster) -> None:
-    for pod in cluster.release.test_pods:
+    for pod in helm_tests_of(cluster.release):
         assert cluster.complete(pod, timeout_s=60)
 
 
@@ -76,15 +76,14 @@ async def test_streams_outlive_scaling_a_death_and_a_drain(
     cluster: Cluster, asks: dict[str, Ask], say: Callable[[str], None]
 ) -> None:
     """The target goes from one pod to three, loses one without a word, gets it back, and goes down to one."""
-    target = cluster.release.workloads["stage-target"]
+    target = cluster.workloads["stage-target"]
     clients = {
         f"{name}, stream {n}": ask for n in range(NUM_STREAMS // len(asks)) for name, ask in asks.items()
     }
     async with Load(clients, NUM_TOKENS) as load:
         await load.advance(NUM_STREAMS)
         pods = await asyncio.to_thread(cluster.scale, target, 3)
-        for pod in pods:
-            await asyncio.to_thread(cluster.await_ready, pod)
+        await asyncio.to_thread(cluster.await_ready, *pods)
         await load.until(lambda: all(cluster.sessions(pod) for pod in pods))
         victim, held = pods[0], cluster.sessions(pods[0])
         await asyncio.to_thread(cluster.kill, victim)
@@ -108,16 +107,16 @@ async def test_a_gateway_that_ends_finishes_its_streams_first(cluster: Cluster, 
     leaving = {f"{name}, last": ask for name, ask in asks.items() if name.endswith(" 1")}
     running = {prompt: asyncio.create_task(ask(prompt, NUM_TOKENS)) for prompt, ask in leaving.items()}
     await asyncio.sleep(0.5)  # they are in the middle of their texts
-    gateway = cluster.release.workloads["gateway"]
-    assert await asyncio.to_thread(cluster.end, f"{gateway.name}-1") == 0
+    gateway = cluster.workloads["gateway"]
+    assert await asyncio.to_thread(cluster.end, gateway.pod_name(1)) == 0
     assert_right(cluster, {prompt: await task for prompt, task in running.items()})
     cluster.scale(gateway, gateway.replicas)
-    await asyncio.to_thread(cluster.await_ready, f"{gateway.name}-1")
+    await asyncio.to_thread(cluster.await_ready, gateway.pod_name(1))
 
 
 def test_every_process_ends_with_status_zero_when_it_is_told_to(
     cluster: Cluster, say: Callable[[str], None]
 ) -> None:
-    say(f"emulated: seconds until ready: {cluster.first_starts()}")
+    say(f"emulated: seconds until ready: {cluster.start_times()}")
     statuses = {pod: cluster.end(pod) for pod in list(cluster.running)}
     assert set(statuses.values()) == {0}, statuses
