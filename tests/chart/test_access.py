@@ -161,6 +161,16 @@ def test_nobody_of_the_release_reaches_anybody_else() -> None:
     assert reached == {(source, BROKER) for source in services if source != BROKER}
 
 
+def test_each_end_of_a_connection_is_restricted_by_itself() -> None:
+    release = render("autoscaled")
+    labels = _labels(release)
+    out = [rule for rule in _rules(release, labels[GATEWAY], "egress") if "to" in rule]
+    assert not any(_allows(rule, "egress", labels[TARGET], 5550) for rule in out)
+    assert not any(
+        _allows(rule, "ingress", labels[BROKER], 5550) for rule in _rules(release, labels[BROKER], "ingress")
+    )
+
+
 @pytest.mark.parametrize(("test", "port"), [("http", 8000), ("grpc", 8001), ("zmq", 8002)])
 @pytest.mark.parametrize("example", ["autoscaled", "locked-down"])
 def test_the_test_pods_reach_the_gateways(example: str, test: str, port: int) -> None:
