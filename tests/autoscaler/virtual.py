@@ -39,6 +39,7 @@ class Script:
             replicas=self.wanted,
             reason="as scripted",
             sessions=load.sessions,
+            demand=float(load.sessions),
             forecast=load.sessions,
             needed=self.wanted,
             chain=(0, 1),

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from pipespec.cli.cluster.footprint import footprint_of
+from pipespec.cli.cluster.footprint import footprint_of, what_runs
 from pipespec.cli.cluster.report import gpus_needed
 from pipespec.ops.errors import SettingsError
+from pipespec.ops.pipeline import StageSettings
 
 STAGES = [
     {"kind": "emulated", "emulation": {"latency_ms": {1: 5}, "agreement": 0.8}},
@@ -110,6 +111,19 @@ def test_the_profile_that_the_autoscaler_gets_is_read_too() -> None:
     assert found is not None
     assert len(found.stages) == 2
     assert footprint_of([one for one in objects if one is not profile]).profile is None
+
+
+@pytest.mark.parametrize(
+    ("stage", "shown"),
+    [
+        ({"kind": "suffix"}, "suffix"),
+        ({"model": "org/big"}, "org/big"),
+        ({"kind": "emulated", "emulation": {"latency_ms": {1: 5}, "stands_for": "8B"}}, "8B"),
+        ({"kind": "emulated", "emulation": {"latency_ms": {1: 5}}}, "emulated"),
+    ],
+)
+def test_every_kind_of_stage_has_a_name_for_tables(stage: dict[str, Any], shown: str) -> None:
+    assert what_runs(StageSettings.model_validate(stage)) == shown
 
 
 @pytest.mark.parametrize(

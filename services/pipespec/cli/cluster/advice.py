@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pipespec.cli.cluster.footprint import Footprint
-from pipespec.emulation.chain import name_of
+from pipespec.cli.cluster.footprint import Footprint, what_runs
 from pipespec.ops.pipeline import Pipeline, StageKind
 from pipespec.planner.arrivals import percentile
 from pipespec.planner.search import Comparison, compare
@@ -99,7 +98,7 @@ def _of_the_chain(footprint: Footprint, comparison: Comparison) -> Iterator[str]
         saves = f" and saves {gpus} GPU{'s' if gpus > 1 else ''}" if gpus else ""
         change = given.prediction.ms_per_token / best.prediction.ms_per_token
         yield (
-            f"stage {rank} ({name_of(stages[rank], rank)}) cannot pay: the chain without it is "
+            f"stage {rank} ({what_runs(stages[rank])}) cannot pay: the chain without it is "
             f"{_faster(change)}{saves}"
         )
     if best is comparison.alone:

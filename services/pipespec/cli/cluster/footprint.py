@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from pipespec.ops.errors import SettingsError
-from pipespec.ops.pipeline import Pipeline, parse_pipeline
+from pipespec.ops.pipeline import Pipeline, StageSettings, parse_pipeline
 
 PIPELINE_KEY = "pipeline.yaml"
 _SCALERS = {"HorizontalPodAutoscaler": "minReplicas", "ScaledObject": "minReplicaCount"}
@@ -38,6 +38,12 @@ class StageFootprint:
     def num_accelerators(self) -> int:
         """Of one replica, of all kinds."""
         return sum(self.accelerators.values())
+
+
+def what_runs(stage: StageSettings) -> str:
+    """For tables: the model, what is emulated, or the kind."""
+    emulated = stage.emulation.stands_for if stage.emulation is not None else None
+    return stage.model or emulated or stage.kind.value
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipespec.cli.cluster.advice import Advice
-from pipespec.cli.cluster.footprint import Footprint, StageFootprint
-from pipespec.emulation.chain import name_of
+from pipespec.cli.cluster.footprint import Footprint, StageFootprint, what_runs
 
 _WIDTH = 110
 
@@ -45,7 +44,7 @@ def _stages(footprint: Footprint) -> Table:
         each = ", ".join(f"{count} {resource}" for resource, count in stage.accelerators.items())
         table.add_row(
             str(rank),
-            settings.model or name_of(settings, rank),
+            what_runs(settings),
             stage.workload,
             _range(stage.least, stage.most),
             stage.scaler or "-",
