@@ -1,39 +1,32 @@
-"""Builds both images as ``docker/README.md`` says, from a base that Debian's packages make.
-
-The base stands in for ``python:3.11-slim-bookworm``, so that no registry is needed: the same distribution with the same
-minor version of Python, of Debian's own build.
-"""
+"""Builds both images with ``docker/build.sh``, as everybody does, but from the base of ``stand_in`` and with this machine's pip."""
 
 from __future__ import annotations
 
-import subprocess
 import time
 from pathlib import Path
 
 import click
 from helm.tools import helm
 
-from images import pip_settings, programs
+from images import pip_settings, programs, stand_in
 from images.containers import Containers
+from images.stand_in import BASE
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "test-images"
-BASE = "docker.io/library/python:3.11-slim-bookworm"
 MODEL = "embedded:smollm2-135m-instruct"
 PREFIX, TAG = "localhost/pipespec/", "test"
 SLIM, STAGE = f"{PREFIX}pipespec:{TAG}", f"{PREFIX}pipespec-stage:{TAG}"
 BUILD = ROOT / "docker" / "build.sh"
 
-_BASE_PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-BASE_S, BUILD_S = 600.0, 2400.0
+BUILD_S = 2400.0
 
 
 def main() -> None:
     """Install what is missing, make the base, build both images, say how large they are, fetch helm."""
     programs.install()
     containers = Containers(FOLDER, is_builder=True)
-    _make_base(containers)
+    stand_in.make(containers, FOLDER)
     pip_conf = FOLDER / "pip.conf"
     pip_settings.write_secret(pip_conf)
     try:
@@ -49,28 +42,6 @@ def main() -> None:
     containers.run("buildah", "rm", "--all")  # what a build that failed has left
     containers.run("podman", "image", "prune", "--force", "--filter=until=24h")
     helm(4)
-
-
-def _make_base(containers: Containers) -> None:
-    archive = FOLDER / "base.tar"
-    if BASE in containers.run("podman", "images", "--format", "{{.Repository}}:{{.Tag}}").split():
-        return
-    click.echo("making the base image")
-    subprocess.run(
-        [
-            "mmdebstrap",
-            "--quiet",
-            "--variant=minbase",
-            f"--include={_BASE_PACKAGES}",
-            "bookworm",
-            str(archive),
-        ]
-        + [str(source) for source in [Path("/etc/apt/sources.list.d/debian.sources")] if source.is_file()],
-        check=True,
-        timeout=BASE_S,
-    )
-    containers.run("podman", "import", "--quiet", "--change", f"ENV PATH={_PATH}", str(archive), BASE)
-    archive.unlink()
 
 
 def _build(containers: Containers, target: str, pip_conf: Path) -> None:

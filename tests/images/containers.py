@@ -36,9 +36,6 @@ default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
 cgroup_manager = "cgroupfs"
 events_logger = "none"
 image_copy_tmp_dir = "{folder}/tmp"
-static_dir = "{run}/libpod"
-tmp_dir = "{run}/tmp"
-volume_path = "{run}/volumes"
 [network]
 network_config_dir = "{run}/networks"
 """

@@ -19,8 +19,10 @@ PACKAGES = {
     "catatonit": "catatonit",  # podman's pause image is made of it
     "iptables": "iptables",  # the pods' network
     "ip": "iproute2",
+    "unshare": "util-linux",
 }
 """Debian's package of every program."""
+_NO_PROGRAMS = ("containernetworking-plugins", "debian-archive-keyring")
 INSTALL_S = 600.0
 
 
@@ -38,7 +40,7 @@ def install() -> None:
     absent = missing()
     if not absent:
         return
-    packages = sorted({*absent.values(), "containernetworking-plugins"})
+    packages = sorted({*absent.values(), *_NO_PROGRAMS})
     apt = shutil.which("apt-get")
     if os.geteuid() != 0 or apt is None:
         raise SystemExit(

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from images.build import BASE, FOLDER, ROOT, SLIM, STAGE
+from images.build import FOLDER, ROOT, SLIM, STAGE
 from images.containers import Containers
 from images.pip_settings import settings
+from images.stand_in import BASE
 
 CONTAINERS = Containers(FOLDER)
 LABEL = "org.opencontainers.image."
