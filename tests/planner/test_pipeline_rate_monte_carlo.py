@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipespec.emulation.curve import LatencyCurve
 from pipespec.planner.analytic import tokens_per_target_step
-from pipespec.planner.pipeline_rate import Draft, break_even_agreement, pipeline_rate
+from pipespec.planner.pipeline_rate import _GRID, Draft, _stationary, break_even_agreement, pipeline_rate
 
 FLAT = LatencyCurve(((1, 100.0),))
 NF4 = LatencyCurve(((1, 120.46), (2, 427.81), (9, 428.2), (35, 439.0)))
@@ -117,3 +117,11 @@ def test_with_steps_that_all_cost_the_same_better_drafts_are_never_slower(
     worse = pipeline_rate(Draft(7.0, 7.0, agreement, lookahead), FLAT)
     better = pipeline_rate(Draft(7.0, 7.0, agreement + more, lookahead), FLAT)
     assert better.ms_per_token <= worse.ms_per_token * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("draft_ms", [105.0, 250.0])
+def test_a_draft_slower_than_its_target_never_falls_behind_by_more_than_its_step(draft_ms: float) -> None:
+    """It takes over what the target says; else the states would have no end, and the model take half a minute."""
+    draft = Draft(draft_ms, draft_ms, 0.8, 8)
+    assert min(_stationary(draft, FLAT, 1e-9)) >= -_GRID
+    assert pipeline_rate(draft, FLAT).ms_per_token == pytest.approx(100.0)

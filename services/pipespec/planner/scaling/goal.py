@@ -12,6 +12,7 @@ from pipespec.planner.scaling.steady import steady_speed
 _NINE_OF_TEN = 1.2816
 """Standard deviations above the mean, of a normal distribution."""
 _SHARE = 4
+_SESSIONS = 8
 _PATIENCE = 0.1
 """Weight of one snapshot in the running mean."""
 _FARTHEST = 1.25
@@ -28,7 +29,9 @@ class Goal:
 
     def __init__(self, pipeline: Pipeline, goal_ms: float) -> None:
         shares = tuple(min(_SHARE, stage.max_sessions) for stage in pipeline.stages)
-        self.mean_ms = goal_ms / (1 + _NINE_OF_TEN * steady_speed(pipeline, shares).spread)
+        self.mean_ms = goal_ms / (
+            1 + _NINE_OF_TEN * steady_speed(pipeline, shares, sessions=_SESSIONS).spread
+        )
         self.slower = 1.0
 
     @property

@@ -1,0 +1,83 @@
+"""Every policy on every load; of those with something to tune, the one that turns out best: they know the load, ours does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.autoscaling.loads import Load
+from benchmarks.autoscaling.policies import Candidate, on_sessions, on_utilisation, ours, unchanging
+from benchmarks.autoscaling.run import Cluster, Outcome, Run
+
+PROMISED = 0.9
+"""Share of the sessions that should keep the goal."""
+PATIENT_S = 1800.0
+_HARDLY = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One policy under one load."""
+
+    load: str
+    policy: str
+    outcome: Outcome
+
+
+def compared(cluster: Cluster, loads: Sequence[Load], *, on_row: Callable[[Row], None]) -> list[Row]:
+    """All rows.
+
+    Args:
+        cluster: that all run on.
+        loads: to scale for.
+        on_row: is told of each as it is there.
+    """
+    rows: list[Row] = []
+
+    def add(load: Load, name: str, outcome: Outcome) -> None:
+        rows.append(Row(load.name, name, outcome))
+        on_row(rows[-1])
+
+    pipeline, goal_ms = cluster.pipeline, cluster.goal_ms
+    tuned: list[dict[str, Outcome]] = []
+    for load in loads:
+        own = [ours(pipeline, goal_ms), ours(pipeline, goal_ms, "ours, patient", down_wait_s=PATIENT_S)]
+        for candidate in (*own, *on_utilisation(pipeline)):
+            add(load, candidate.name, Run(cluster, load, candidate.make()).play())
+        tuned.append({one.name: Run(cluster, load, one.make()).play() for one in on_sessions(pipeline)})
+        name = best(tuned[-1])
+        add(load, f"{name} (best for this load)", tuned[-1][name])
+        add(load, *_fewest(cluster, load, unchanging(pipeline)))
+    name = _one_for_all(tuned)
+    for load, outcomes in zip(loads, tuned, strict=True):
+        add(load, f"{name} (best for all)", outcomes[name])
+    return rows
+
+
+def best(outcomes: Mapping[str, Outcome]) -> str:
+    """With hindsight: of those that keep the goal the one with the fewest GPU-hours, or else the one that keeps it best."""
+
+    def badness(name: str) -> tuple[float, float]:
+        kept = outcomes[name].kept_share
+        return (0.0, outcomes[name].gpu_hours) if kept >= PROMISED else (1.0, -kept)
+
+    return min(outcomes, key=badness)
+
+
+def _one_for_all(tuned: Sequence[Mapping[str, Outcome]]) -> str:
+    """The one that keeps the goal under most loads; of these, the one with the fewest GPU-hours."""
+
+    def badness(name: str) -> tuple[int, float]:
+        missed = sum(outcomes[name].kept_share < PROMISED for outcomes in tuned)
+        return missed, sum(outcomes[name].gpu_hours for outcomes in tuned)
+
+    return min(tuned[0], key=badness)
+
+
+def _fewest(cluster: Cluster, load: Load, candidates: Iterable[Candidate]) -> tuple[str, Outcome]:
+    """The first fleet that keeps the goal and refuses hardly anyone, of fleets that get larger."""
+    for candidate in candidates:
+        outcome = Run(cluster, load, candidate.make()).play()
+        if outcome.kept_share >= PROMISED and outcome.refused <= _HARDLY * outcome.sessions:
+            break
+    return f"{candidate.name} (the peak)", outcome
