@@ -11,7 +11,6 @@ from benchmarks.autoscaling.run import Cluster, Outcome, Run
 
 PROMISED = 0.9
 """Share of the sessions that should keep the goal."""
-PATIENT_S = 1800.0
 _HARDLY = 0.01
 
 
@@ -41,7 +40,10 @@ def compared(cluster: Cluster, loads: Sequence[Load], *, on_row: Callable[[Row],
     pipeline, goal_ms = cluster.pipeline, cluster.goal_ms
     tuned: list[dict[str, Outcome]] = []
     for load in loads:
-        own = [ours(pipeline, goal_ms), ours(pipeline, goal_ms, "ours, patient", down_wait_s=PATIENT_S)]
+        own = [
+            ours(pipeline, goal_ms),
+            ours(pipeline, goal_ms, "ours, no memory of surges", surge_wait_s=0.0),
+        ]
         for candidate in (*own, *on_utilisation(pipeline)):
             add(load, candidate.name, Run(cluster, load, candidate.make()).play())
         tuned.append({one.name: Run(cluster, load, one.make()).play() for one in on_sessions(pipeline)})

@@ -79,6 +79,6 @@ def draw(rows: Sequence[Row], file: Path) -> None:
 
 
 def _colour(policy: str) -> str | None:
-    if policy == "ours, patient" or policy.endswith("(best for all)"):
+    if policy.startswith("ours, ") or policy.endswith("(best for all)"):
         return None
     return next((colour for name, colour in DRAWN.items() if policy.startswith(name)), None)

@@ -59,6 +59,9 @@ class AutoscalerSettings(Settings):
     """More replicas are asked for when they have been needed for so long."""
     down_wait_s: float = Field(default=300.0, ge=0, le=86_400)
     """Replicas are given up when they have not been needed for so long."""
+    surge_wait_s: float = Field(default=1800.0, ge=0, le=86_400)
+    """Replicas that a surge has needed are given up when there has been none for so long: one that came may come again,
+    and is over before replicas are there."""
     dry_run: bool = False
     """Decides, logs and counts, and changes nothing."""
     host: str = "127.0.0.1"

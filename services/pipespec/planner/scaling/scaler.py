@@ -51,7 +51,9 @@ class Scaler:
         self._needs = Needs(pipeline, self._chains)
         self._meter = DemandMeter()
         self._trend = Trend(settings.start_s)
-        self._cooldown = Cooldown(up_s=settings.up_wait_s, down_s=settings.down_wait_s)
+        self._cooldown = Cooldown(
+            up_s=settings.up_wait_s, down_s=settings.down_wait_s, surge_s=settings.surge_wait_s
+        )
 
     def decide(self, load: FleetLoad) -> Decision:
         """What to ask for now.
@@ -72,7 +74,8 @@ class Scaler:
         forecast = self._forecast(load.now_s, demand)
         need = self._needs.of(forecast, self._goal.predicted_ms, asked=asked)
         needed = _in_surge(demand, asked, self._by_rank(need))
-        steadied = self._cooldown.steadied(load.now_s, asked=asked, needed=needed)
+        is_new_surge = demand.is_surge and not demand.is_answered
+        steadied = self._cooldown.steadied(load.now_s, asked=asked, needed=needed, in_surge=is_new_surge)
         replicas, held = limited(load, self._pipeline.stages, needed=needed, steadied=steadied)
         if demand.is_answered:
             held = ("replicas for this surge are under way", *held)
