@@ -11,12 +11,13 @@ import click
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT.parent))  # so that it runs from any folder
 
-from benchmarks.autoscaling import loads as known_loads  # noqa: E402 - after the path
 from benchmarks.autoscaling.comparison import compared  # noqa: E402
 from benchmarks.autoscaling.fleets import FLEETS  # noqa: E402
 from benchmarks.autoscaling.report import HEAD, document, draw, line  # noqa: E402
 from benchmarks.autoscaling.run import Cluster  # noqa: E402
 from benchmarks.autoscaling.speeds import all_shares, filled, loaded, saved  # noqa: E402
+
+from benchmarks.autoscaling import loads as known_loads  # noqa: E402 - after the path
 
 RESULTS = ROOT / "results"
 
