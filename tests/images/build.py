@@ -40,7 +40,7 @@ def main() -> None:
     finally:
         pip_conf.unlink()
     containers.run("buildah", "rm", "--all")  # what a build that failed has left
-    containers.run("podman", "image", "prune", "--force", "--filter=until=24h")
+    containers.run("podman", "image", "prune", "--force", "--filter=until=2h")
     helm(4)
 
 
