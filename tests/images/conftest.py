@@ -26,6 +26,7 @@ def say(pytestconfig: pytest.Config) -> Callable[[str], None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    terminalreporter.section("measured")
-    for line in config.stash[MEASURED]:
-        terminalreporter.write_line(line)
+    if lines := config.stash[MEASURED]:
+        terminalreporter.section("measured")
+        for line in lines:
+            terminalreporter.write_line(line)
