@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
-from benchmarks.autoscaling.loads import Load
-from benchmarks.autoscaling.policies import Candidate, on_sessions, on_utilisation, ours, unchanging
+from benchmarks.autoscaling.loads import MEAN_TOKENS, Load
+from benchmarks.autoscaling.policies import on_sessions, on_utilisation, ours, unchanging
 from benchmarks.autoscaling.run import Cluster, Outcome, Run
 
 PROMISED = 0.9
@@ -49,7 +50,7 @@ def compared(cluster: Cluster, loads: Sequence[Load], *, on_row: Callable[[Row],
         tuned.append({one.name: Run(cluster, load, one.make()).play() for one in on_sessions(pipeline)})
         name = best(tuned[-1])
         add(load, f"{name} (best for this load)", tuned[-1][name])
-        add(load, *_fewest(cluster, load, unchanging(pipeline)))
+        add(load, *_fewest(cluster, load))
     name = _one_for_all(tuned)
     for load, outcomes in zip(loads, tuned, strict=True):
         add(load, f"{name} (best for all)", outcomes[name])
@@ -76,9 +77,11 @@ def _one_for_all(tuned: Sequence[Mapping[str, Outcome]]) -> str:
     return min(tuned[0], key=badness)
 
 
-def _fewest(cluster: Cluster, load: Load, candidates: Iterable[Candidate]) -> tuple[str, Outcome]:
+def _fewest(cluster: Cluster, load: Load) -> tuple[str, Outcome]:
     """The first fleet that keeps the goal and refuses hardly anyone, of fleets that get larger."""
-    for candidate in candidates:
+    streams = max(rate for _, rate in load.pieces) * MEAN_TOKENS * cluster.goal_ms / 1000
+    least = ceil(streams / cluster.pipeline.target.max_sessions)  # fewer have no room for the peak
+    for candidate in unchanging(cluster.pipeline, least):
         outcome = Run(cluster, load, candidate.make()).play()
         if outcome.kept_share >= PROMISED and outcome.refused <= _HARDLY * outcome.sessions:
             break

@@ -94,7 +94,13 @@ class Scene:
         cluster = {"namespace": NAMESPACE, "workloads": list(WORKLOADS), "lease": "scaler"}
         document = self.running.model_dump(mode="json") | {
             "kubernetes": cluster if in_cluster else None,
-            "autoscaler": {"goal_ms": 30, "interval_s": 0.5, "down_wait_s": 1.0, "metrics_port": port}
+            "autoscaler": {
+                "goal_ms": 30,
+                "interval_s": 0.5,
+                "down_wait_s": 1.0,
+                "surge_wait_s": 1.0,
+                "metrics_port": port,
+            }
             | settings,
         }
         file, log = self.folder / f"{name}.yaml", self.folder / f"{name}.log"
