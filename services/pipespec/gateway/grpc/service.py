@@ -9,6 +9,7 @@ import grpc
 import structlog
 
 from pipespec.gateway.generation import Generator
+from pipespec.gateway.grpc.guard import caller
 from pipespec.gateway.grpc.status import status_of, trailers_of
 from pipespec.gateway.grpc.translation import to_request, to_response
 from pipespec.ops.errors import RequestError
@@ -33,7 +34,8 @@ class GenerationService(pipespec_pb2_grpc.GenerationServicer):
         try:
             if request.model:
                 self._generator.check_model(request.model)
-            async with await self._generator.start(to_request(request)) as generation:
+            started = await self._generator.start(to_request(request), principal=caller())
+            async with started as generation:
                 async for event in generation:
                     async with asyncio.timeout(STALLED_CLIENT_S):
                         await context.write(to_response(event))
@@ -47,7 +49,7 @@ class GenerationService(pipespec_pb2_grpc.GenerationServicer):
 
     async def Cancel(self, request: pb.CancelRequest, context: Context) -> pb.CancelResponse:  # noqa: N802 - named by the proto
         """End an active request."""
-        if not self._generator.cancel(request.request_id):
+        if not self._generator.cancel(request.request_id, principal=caller()):
             unknown = f"no request {request.request_id[:128]!r} is active"
             await _abort(context, RequestError(unknown, code="request_not_found", param="request_id"))
         return pb.CancelResponse()
