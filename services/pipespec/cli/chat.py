@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pipespec.cli.gateway_choice import chosen_gateway, gateway_options
+from pipespec.cli.gateway_choice import chosen_client, gateway_options
 from pipespec.cli.generate import write
 from pipespec.cli.measured import measure
 from pipespec.cli.progress import stderr
@@ -24,7 +24,14 @@ RESET = "/reset"
 @click.option("--system", help="Instruction that stands before the conversation.")
 @gateway_options
 def chat(
-    *, options: dict[str, Any], system: str | None, url: str | None, name: str | None, pipeline: Path | None
+    *,
+    options: dict[str, Any],
+    system: str | None,
+    url: str | None,
+    api_key: str | None,
+    ca: Path | None,
+    name: str | None,
+    pipeline: Path | None,
 ) -> None:
     """Talk with the model.
 
@@ -32,7 +39,7 @@ def chat(
     """
     with suppress(ImportError):
         import readline  # noqa: F401, PLC0415 - gives `input` line editing and history
-    with chosen_gateway(url=url, name=name, pipeline=pipeline) as gateway, Client(gateway) as client:
+    with chosen_client(url=url, api_key=api_key, ca=ca, name=name, pipeline=pipeline) as client:
         stderr.print(f"{RESET} forgets the conversation, Ctrl-C ends an answer, Ctrl-D ends the chat")
         conversation = Conversation(client, options=options, system=system)
         while (line := _read_line()) is not None:

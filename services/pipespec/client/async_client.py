@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -102,14 +103,16 @@ class AsyncClient:
     """A connection to a gateway, for any number of requests at once.
 
     Args:
-        url: ``grpc://host:port``, ``zmq://host:port`` or ``tcp://host:port``.
+        url: ``grpc://host:port``, ``grpcs://host:port`` (over TLS), ``zmq://host:port`` or ``tcp://host:port``.
+        api_key: for gRPC; needed where the gateway has keys.
+        ca: for ``grpcs``: file of the authorities (PEM) to trust instead of the well-known ones.
 
     Raises:
-        SettingsError: the URL is of none of these forms.
+        SettingsError: the URL is of none of these forms, or one of the others does not go with it.
     """
 
-    def __init__(self, url: str) -> None:
-        self._transport = connect(url)
+    def __init__(self, url: str, *, api_key: str | None = None, ca: Path | None = None) -> None:
+        self._transport = connect(url, api_key=api_key, ca=ca)
 
     async def generate(
         self,

@@ -78,7 +78,10 @@ def _settle_gateway(gateway: GatewaySettings, ports: PortPicker) -> GatewaySetti
         name: ports.take(gateway.host, getattr(gateway, name), f"gateway.{name}", option)
         for name, option in options.items()
     }
-    return gateway.model_copy(update={**settled, "grpc_reflection": True})
+    # Others read the settled file, from other folders.
+    files = {name: getattr(gateway, name) for name in ("api_keys", "tls_certificate", "tls_key")}
+    absolute = {name: path and path.absolute() for name, path in files.items()}
+    return gateway.model_copy(update={**settled, **absolute, "grpc_reflection": True})
 
 
 def _stage_ports(pipeline: Pipeline, ports: PortPicker) -> Iterator[tuple[int, ...]]:

@@ -104,16 +104,26 @@ def load_key_file(path: Path) -> KeyFile:
         raise SettingsError(f"the API keys in {path} are larger than {MAX_FILE} bytes")
     try:
         document = yaml.load(raw.decode(), Loader=UniqueKeys)  # noqa: S506 - a safe loader
-        return KeyFile.model_validate(document)
-    except ValidationError as error:
-        problems = "; ".join(_explain(problem["loc"], problem["msg"]) for problem in error.errors())
-        raise SettingsError(f"the API keys in {path} cannot be used: {problems}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
         raise SettingsError(f"{path} is not valid YAML{where}") from None
     except (ValueError, RecursionError):
         raise SettingsError(f"{path} is not valid YAML in UTF-8") from None
+    return parse_key_file(document, source=str(path))
+
+
+def parse_key_file(document: object, *, source: str) -> KeyFile:
+    """Check what is already read; ``source`` names it in errors.
+
+    Raises:
+        SettingsError: it cannot be used; the message shows nothing that it holds.
+    """
+    try:
+        return KeyFile.model_validate(document)
+    except ValidationError as error:
+        problems = "; ".join(_explain(problem["loc"], problem["msg"]) for problem in error.errors())
+        raise SettingsError(f"the API keys in {source} cannot be used: {problems}") from None
 
 
 def _explain(loc: tuple[int | str, ...], message: str) -> str:
