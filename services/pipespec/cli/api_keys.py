@@ -63,7 +63,11 @@ def new(
     known = load_key_file(file) if file.exists() else None
     _write(file, _with_key(known, name, entry, {key: value for key, value in changes.items() if value}))
     click.echo(key)
-    stderr.print(f"added to {file} for {name}; give it to the client, it is not shown again", markup=False, soft_wrap=True)
+    stderr.print(
+        f"added to {file} for {name}; give it to the client, it is not shown again",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 @api_keys.command("list")

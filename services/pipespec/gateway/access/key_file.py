@@ -122,8 +122,9 @@ def parse_key_file(document: object, *, source: str) -> KeyFile:
     try:
         return KeyFile.model_validate(document)
     except ValidationError as error:
-        problems = "; ".join(_explain(problem["loc"], problem["msg"]) for problem in error.errors())
-        raise SettingsError(f"the API keys in {source} cannot be used: {problems}") from None
+        first = error.errors()[0]  # of what holds something bad it is said as well that it holds too little
+        said = _explain(first["loc"], first["msg"])
+        raise SettingsError(f"the API keys in {source} cannot be used: {said}") from None
 
 
 def _explain(loc: tuple[int | str, ...], message: str) -> str:

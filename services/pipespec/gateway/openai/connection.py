@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pipespec.gateway.generation import new_request_id
 from pipespec.gateway.openai.errors import error_response
-from pipespec.ops.errors import Overloaded, RequestError
+from pipespec.ops.errors import RequestError, Unavailable
 
 MAX_CONNECTIONS = 1024
 MAX_HEAD = 16 * 1024
@@ -25,6 +25,9 @@ MAX_HEAD = 16 * 1024
 HEAD_TIMEOUT_S = 10.0
 BODY_TIMEOUT_S = 12.0
 """A little more than reading a body may take, so that whoever reads it can say so."""
+LINGER_S = 1.0
+"""What a client goes on sending after a refusal is thrown away for so long: closing at once would reset the connection,
+and the client would never read why."""
 
 
 class _Waiting(Enum):
@@ -38,12 +41,15 @@ class Connection(H11Protocol):
     _waiting: tuple[_Waiting, object] | None = None
     """For what of the client's, and of which request."""
     _deadline: asyncio.TimerHandle | None = None
+    _is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Wait for a request, where there is room for one more connection."""
         super().connection_made(transport)
         if len(self.connections) > MAX_CONNECTIONS:
-            self._refuse(Overloaded(f"{MAX_CONNECTIONS} connections are open; no more are taken"))
+            too_many = f"{MAX_CONNECTIONS} connections are open; no more are taken"
+            self._refuse(Unavailable(too_many, code="too_many_connections"))
+            self.transport.close()  # at once: there is no room for it
             return
         self._watch()
 
@@ -54,7 +60,7 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Handle what came."""
-        if not self.transport.is_closing():
+        if not (self._is_refused or self.transport.is_closing()):
             super().data_received(data)
             self._watch()
 
@@ -86,7 +92,7 @@ class Connection(H11Protocol):
             self._deadline = self.loop.call_later(timeout_s, self._expire)
 
     def _waits_for(self) -> tuple[_Waiting, object] | None:
-        if self.transport.is_closing():
+        if self._is_refused or self.transport.is_closing():
             return None
         if self.conn.their_state is h11.SEND_BODY:
             return (_Waiting.BODY, self.cycle)
@@ -109,7 +115,12 @@ class Connection(H11Protocol):
             self.transport.abort()
 
     def _refuse(self, error: RequestError) -> None:
-        """Answer, where an answer can still be given, and close."""
+        """Answer, where an answer can still be given, and close as soon as the client has had time to read it."""
+        self._is_refused = True
+        self._stop_waiting()
+        if self.cycle is not None:  # whoever works on the request learns that the client is gone
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         request_id = new_request_id()
         response = error_response(error, request_id=request_id)
         headers = [
@@ -127,5 +138,7 @@ class Connection(H11Protocol):
                 self.transport.write(self.conn.send(event) or b"")
         except h11.LocalProtocolError:  # an answer was on its way
             self.transport.abort()
-        else:
-            self.transport.close()
+            return
+        self._deadline = self.loop.call_later(LINGER_S, self.transport.close)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()

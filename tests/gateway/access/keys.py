@@ -1,0 +1,31 @@
+"""Keys and certificates that tests use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipespec.gateway.access import KeyRing
+from pipespec.gateway.access.key_file import digest_of, parse_key_file
+
+CERTIFICATES = Path(__file__).parent / "certificates"
+CA = CERTIFICATES / "ca.crt"
+ALICE = "ps-alice-0123456789abc"
+ALICE_NEW = "ps-alice-9876543210abc"
+BOB = "ps-bob-0123456789abc"
+CAROL = "ps-carol-0123456789abc"
+EVERYBODY: list[dict[str, Any]] = [
+    {"name": "alice", "keys": [{"sha256": digest_of(ALICE).hex()}, {"sha256": digest_of(ALICE_NEW).hex()}]},
+    {"name": "bob", "models": ["small"], "max_requests": 1, "keys": [{"plain": BOB}]},
+    {"name": "carol", "models": ["other"], "keys": [{"sha256": digest_of(CAROL).hex()}]},
+]
+
+
+def key_ring(principals: list[dict[str, Any]] | None = None, **options: Any) -> KeyRing:
+    """A ring of these, or of everybody."""
+    return KeyRing(parse_key_file({"principals": principals or EVERYBODY}, source="test"), **options)
+
+
+def bearer(key: str) -> dict[str, str]:
+    """Header of HTTP."""
+    return {"Authorization": f"Bearer {key}"}
