@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +31,20 @@ def key_ring(principals: list[dict[str, Any]] | None = None, **options: Any) -> 
 def bearer(key: str) -> dict[str, str]:
     """Header of HTTP."""
     return {"Authorization": f"Bearer {key}"}
+
+
+def trusting(maximum: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED) -> ssl.SSLContext:
+    """A client that trusts the tests' authority and speaks any version up to ``maximum``."""
+    context = ssl.create_default_context(cafile=CA)
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    context.maximum_version = maximum
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    return context
+
+
+async def common_name(port: int, context: ssl.SSLContext) -> str:
+    """Of the certificate that a new connection to this machine is shown."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    shown = writer.get_extra_info("peercert")
+    writer.transport.abort()
+    return str(shown["subject"][0][0][1])
