@@ -30,8 +30,9 @@ class EdgeSecuritySettings(Settings):
     tls_key: Path | None = None
     """Private key (PEM, not encrypted) of the certificate."""
     grpc_max_streams: int | None = Field(default=None, ge=1, le=100_000)
-    """Calls that one gRPC connection carries at once, more are refused; none: as many as the gateway takes at all, because
-    a client library puts all calls of a process on one connection."""
+    """Calls that one gRPC connection carries at once; more are refused. None: as many as there may be sessions, because a
+    client library puts all calls of a process on one connection, but at least 256. Fewer mean that a client that floods
+    its connection holds up the others for a shorter time."""
 
     @property
     def has_tls(self) -> bool:

@@ -31,6 +31,7 @@ MAX_MESSAGE = 4 * 1024 * 1024
 """Bytes, either way."""
 SPARE_CALLS = 1024
 """At once beyond the sessions that a gateway may have open: health checks, cancellations, and refusals that are being said."""
+MIN_STREAMS = 256
 MAX_CONNECTIONS = 1024
 MAX_METADATA = 16 * 1024
 """Bytes of a call's headers."""
@@ -120,9 +121,16 @@ async def serve_grpc(
         backend=backend, text=text, settings=settings, model_name=model_name, protocol="grpc"
     )
     max_calls = settings.max_sessions + SPARE_CALLS
-    # One connection may carry all of them: gRPC refuses what is beyond its streams, instead of letting it wait.
-    max_streams = settings.grpc_max_streams or 2 * max_calls
-    options = (*_OPTIONS, ("grpc.max_concurrent_streams", max_streams))
+    # gRPC refuses what is beyond a connection's streams, instead of letting it wait.
+    max_streams = settings.grpc_max_streams or max(MIN_STREAMS, settings.max_sessions)
+    options = (
+        *_OPTIONS,
+        ("grpc.max_concurrent_streams", max_streams),
+        # Calls that wait to be taken up: beyond it gRPC cancels any, so that one connection that opens and resets calls
+        # as fast as it can would end the calls of others.
+        ("grpc.server.max_pending_requests", 4 * max(max_streams, max_calls)),
+        ("grpc.server.max_pending_requests_hard_limit", 8 * max(max_streams, max_calls)),
+    )
     server = grpc.aio.server(interceptors=[Guard(keys)], options=options, maximum_concurrent_rpcs=max_calls)
     pipespec_pb2_grpc.add_GenerationServicer_to_server(GenerationService(generator), server)
     servicer = new_servicer()
