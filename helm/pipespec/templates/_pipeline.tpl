@@ -9,7 +9,7 @@ new key of the file needs no new template.
 {{- end -}}
 
 {{- define "pipespec.gatewayKeys" -}}
-{{- toJson (list "replicas" "image" "watchEndpoints" "resources" "updateStrategy" "autoscaling" "service" "ingress" "httpRoute" "grpcRoute") -}}
+{{- toJson (list "replicas" "image" "auth" "tls" "watchEndpoints" "resources" "updateStrategy" "autoscaling" "service" "ingress" "httpRoute" "grpcRoute") -}}
 {{- end -}}
 
 {{- define "pipespec.autoscalerKeys" -}}
@@ -39,6 +39,12 @@ new key of the file needs no new template.
 {{- end -}}
 {{- $gateway := include "pipespec.settings" (list . .Values.gateway "pipespec.gatewayKeys") | fromJson -}}
 {{- $gateway = merge (dict "host" .Values.bindAddress "metricsPort" .Values.metrics.port) $gateway -}}
+{{- if .Values.gateway.auth.existingSecret -}}
+  {{- $gateway = set $gateway "apiKeys" (printf "/etc/pipespec-api-keys/%s" .Values.gateway.auth.secretKey) -}}
+{{- end -}}
+{{- if .Values.gateway.tls.existingSecret -}}
+  {{- $gateway = merge (dict "tlsCertificate" "/etc/pipespec-tls/tls.crt" "tlsKey" "/etc/pipespec-tls/tls.key") $gateway -}}
+{{- end -}}
 {{- $document := dict
   "name" (include "pipespec.fullname" .)
   "stages" $stages
