@@ -63,13 +63,13 @@ def test_the_other_examples_say_that_they_are_open(example: str) -> None:
     assert not secrets(gateway_pod(release))
 
 
-def tests_of(release: Release) -> dict[str, Manifest]:
+def pods_of_helm_test(release: Release) -> dict[str, Manifest]:
     prefix = "demo-pipespec-test-"
     return {name.removeprefix(prefix): pod["spec"] for name, pod in release.of("Pod").items()}
 
 
 def test_the_pods_of_helm_test_have_a_key_and_trust_the_authority() -> None:
-    pods = tests_of(render(LOCKED))
+    pods = pods_of_helm_test(render(LOCKED))
     for name in ("http", "grpc"):
         container = pods[name]["containers"][0]
         (key,) = [one for one in container["env"] if one["name"] == "PIPESPEC_API_KEY"]
@@ -81,7 +81,7 @@ def test_the_pods_of_helm_test_have_a_key_and_trust_the_authority() -> None:
 
 
 def test_a_well_known_authority_needs_no_file() -> None:
-    for name, pod in tests_of(render(LOCKED, "gateway.tls.caKey=")).items():
+    for name, pod in pods_of_helm_test(render(LOCKED, "gateway.tls.caKey=")).items():
         assert not secrets(pod), name
         assert "--ca" not in pod["containers"][0]["args"]
 
@@ -99,15 +99,3 @@ def test_services_say_what_is_spoken_behind_them() -> None:
 
     assert protocols("emulated") == {("http", "http"), ("grpc", "kubernetes.io/h2c")}
     assert protocols(LOCKED) == {("http", "https"), ("grpc", "https")}
-
-
-def test_a_changed_secret_replaces_no_pod() -> None:
-    """Gateways read it anew; its content is not part of the release at all."""
-    first, second = (
-        render(LOCKED, f"gateway.auth.existingSecret={name}") for name in ("pipespec-api-keys", "other")
-    )
-    annotations = [
-        one.of("Deployment")["demo-pipespec-gateway"]["spec"]["template"]["metadata"]["annotations"]
-        for one in (first, second)
-    ]
-    assert annotations[0] == annotations[1]
