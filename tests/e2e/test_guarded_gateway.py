@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from openai import AsyncOpenAI
 
 from e2e.detached import Detached, detached
 from gateway.access.keys import CA, CERTIFICATES, common_name, trusting
-from pipespec.cli.main import run
+from pipespec.cli.main import ASKED_WRONGLY, run
 from pipespec.client import AsyncClient
 from pipespec.ops.errors import RequestError
 
@@ -159,3 +161,27 @@ def test_no_key_is_in_any_log_or_file_of_the_run(running: Detached, key: str) ->
     for file in running.folder.rglob("*"):
         if file.is_file():
             assert key not in file.read_text(errors="replace"), file
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"host": "10.0.0.7"}, "no key is asked for"),
+        ({"api_keys": "nowhere.yaml"}, "cannot read the API keys in nowhere.yaml"),
+        ({"tls_certificate": "nowhere.crt", "tls_key": "nowhere.key"}, "cannot read nowhere.crt"),
+    ],
+)
+def test_a_gateway_that_cannot_be_guarded_does_not_start(
+    tmp_path: Path, settings: dict[str, str], said: str
+) -> None:
+    document = yaml.safe_load(EXAMPLE.read_text())
+    document["gateway"] = settings
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(yaml.safe_dump(document))
+    command = [sys.executable, "-m", "pipespec.cli", "serve", "gateway", "--pipeline", str(file)]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+    )
+    assert done.returncode == ASKED_WRONGLY
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

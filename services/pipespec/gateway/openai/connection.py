@@ -80,6 +80,13 @@ class Connection(H11Protocol):
         else:
             self._refuse(RequestError(msg, code="invalid_http"))
 
+    def shutdown(self) -> None:
+        """End with the server: at once what was refused, else after the running request."""
+        if self._is_refused:
+            self.transport.close()
+        else:
+            super().shutdown()
+
     def _watch(self) -> None:
         """Start, keep or end the time that the client has."""
         waiting = self._waits_for()
