@@ -236,3 +236,19 @@ async def test_connections_beyond_the_bound_are_turned_away_until_others_go(
                 writer.write(LIVEZ)
                 if (await answer_of(reader))[0] == 200:
                     break
+
+
+async def test_nothing_that_a_stranger_sends_is_logged(
+    http_url: str, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    upgrade = b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    async with connection(http_url) as (reader, writer):
+        writer.write(upgrade)
+        assert (await answer_of(reader))[0] == 200
+    assert status_of(await exchange(http_url, b"nonsense\r\n\r\n")) == 400
+    for start in (b"", b"GET ", HEAD % len(BODY), HEAD % len(BODY) + b"{", HEAD % len(BODY) + BODY):
+        async with connection(http_url) as (_, writer):
+            writer.write(start)
+            await writer.drain()
+    assert (await http.get("/livez")).status_code == 200
+    assert caplog.records == []

@@ -17,7 +17,7 @@ from pipespec.v1 import pipespec_pb2 as pb
 from pipespec.v1 import pipespec_pb2_grpc
 
 REQUEST_ID = "x-request-id"
-"""Metadata that a call answers with at once: also a request that named none can be cancelled."""
+"""Metadata that comes before the first token: also a request that named none can be cancelled."""
 STALLED_CLIENT_S = 30.0
 """A client that reads nothing for this long is given up; its session holds memory on every stage."""
 
@@ -34,12 +34,11 @@ class GenerationService(pipespec_pb2_grpc.GenerationServicer):
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802 - named by the proto; the stub knows only iterators
         """Stream one generation."""
         try:
-            asked = to_request(request)
-            await context.send_initial_metadata(((REQUEST_ID, asked.request_id),))
             if request.model:
                 self._generator.check_model(request.model)
-            started = await self._generator.start(asked, principal=caller())
-            async with started as generation:
+            asked = to_request(request)
+            async with await self._generator.start(asked, principal=caller()) as generation:
+                await context.send_initial_metadata(((REQUEST_ID, asked.request_id),))
                 async for event in generation:
                     async with asyncio.timeout(STALLED_CLIENT_S):
                         await context.write(to_response(event))

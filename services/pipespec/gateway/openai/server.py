@@ -112,6 +112,7 @@ async def serve_http(
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",  # its warnings are about what clients send: strangers must not fill the log
         access_log=False,
         server_header=False,
         h11_max_incomplete_event_size=MAX_HEAD,
