@@ -108,10 +108,14 @@ async def test_calls_beyond_the_streams_of_a_connection_are_refused_and_told_so_
 
 async def test_a_client_that_pings_without_pause_is_sent_away(server: GrpcServer, stub: Any) -> None:
     async with http2(server.port) as connection:
-        for _ in range(10):
+        end = None
+        for _ in range(10):  # one after the other: a connection that is closed while it sends is reset
             connection.writer.write(frame(PING, payload=b"12345678"))
-            await asyncio.sleep(0)
-        end = await connection.until(GOAWAY)
+            while (got := await connection.next()) is not None and got.kind not in (PING, GOAWAY):
+                pass
+            if got is None or got.kind == GOAWAY:
+                end = got
+                break
         assert end is not None
         assert end.error_code == module.ENHANCE_YOUR_CALM
         assert await connection.until(GOAWAY) is None, "closed"
@@ -180,3 +184,20 @@ async def test_what_is_no_grpc_ends_its_own_connection_only(
         await reader.read()
     writer.transport.abort()
     assert await is_answered(stub)
+
+
+async def test_calls_beyond_what_the_gateway_takes_at_all_are_refused(
+    backend: ScriptedBackend, text: TextModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "SPARE_CALLS", 1)
+    backend.default = [(5,), asyncio.Event()]
+    server = await serve(backend, text, max_sessions=1)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = pipespec_pb2_grpc.GenerationStub(channel)
+        running = [aiter(stub.Generate(ASK)) for _ in range(2)]
+        for events in running:
+            await anext(events)
+        refused = stub.Generate(ASK, timeout=TIMEOUT_S)
+        assert await status_of(refused) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await server.stop(grace_s=0)
+    assert len(backend.opened) == 2

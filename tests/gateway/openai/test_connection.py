@@ -121,15 +121,22 @@ async def test_a_connection_between_two_requests_may_be_quiet(http_url: str) -> 
             await asyncio.sleep(4 * module.HEAD_TIMEOUT_S)
 
 
+@pytest.mark.parametrize("rest", [b"", b"{}"])
 async def test_a_quiet_connection_is_closed_in_the_end(
-    backend: ScriptedBackend, text: TextModel, settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
+    backend: ScriptedBackend,
+    text: TextModel,
+    settings: GatewaySettings,
+    monkeypatch: pytest.MonkeyPatch,
+    rest: bytes,
 ) -> None:
+    """Also where the rest of a request came after its answer."""
     monkeypatch.setattr("pipespec.gateway.openai.server.IDLE_TIMEOUT_S", 0.1)
     app = create_app(backend=backend, text=text, settings=settings, model_name="small")
     server = await serve_http(app, "127.0.0.1", 0)
     async with connection(f"http://127.0.0.1:{server.port}") as (reader, writer):
-        writer.write(LIVEZ)
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(rest))
         assert (await answer_of(reader))[0] == 200
+        writer.write(rest)
         assert await until_closed(reader) == b""
     await server.stop(grace_s=0)
 

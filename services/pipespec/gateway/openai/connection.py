@@ -33,6 +33,8 @@ and the client would never read why."""
 class _Waiting(Enum):
     HEAD = auto()
     BODY = auto()
+    NEXT = auto()
+    """Request; uvicorn forgets the time when the rest of a body comes after its answer."""
 
 
 class Connection(H11Protocol):
@@ -95,19 +97,22 @@ class Connection(H11Protocol):
         self._stop_waiting()
         self._waiting = waiting
         if waiting is not None:
-            timeout_s = HEAD_TIMEOUT_S if waiting[0] is _Waiting.HEAD else BODY_TIMEOUT_S
-            self._deadline = self.loop.call_later(timeout_s, self._expire)
+            timeouts = {
+                _Waiting.HEAD: HEAD_TIMEOUT_S,
+                _Waiting.BODY: BODY_TIMEOUT_S,
+                _Waiting.NEXT: self.timeout_keep_alive,
+            }
+            self._deadline = self.loop.call_later(timeouts[waiting[0]], self._expire)
 
     def _waits_for(self) -> tuple[_Waiting, object] | None:
         if self._is_refused or self.transport.is_closing():
             return None
         if self.conn.their_state is h11.SEND_BODY:
             return (_Waiting.BODY, self.cycle)
-        is_idle = self.conn.their_state is h11.IDLE
-        # Between two requests there is time until the next one begins: uvicorn's keep-alive.
-        if is_idle and (self.cycle is None or self.conn.trailing_data[0]):
-            return (_Waiting.HEAD, self.cycle)
-        return None
+        if self.conn.their_state is not h11.IDLE:
+            return None
+        has_begun = self.cycle is None or self.conn.trailing_data[0]
+        return (_Waiting.HEAD if has_begun else _Waiting.NEXT, self.cycle)
 
     def _stop_waiting(self) -> None:
         self._waiting = None

@@ -40,7 +40,14 @@ class Guard:
                 # RFC 6750, section 3: why is said only to who has shown a key.
                 why = "" if header is None else ', error="invalid_token"'
                 response.headers["www-authenticate"] = f'Bearer realm="pipespec"{why}'
-                response.headers["connection"] = "close"  # strangers keep no connection
+                if not _has_body(scope):
+                    response.headers["connection"] = "close"  # strangers keep no connection
                 await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def _has_body(scope: Scope) -> bool:
+    """Whether more is on its way: to close then would reset the connection before the client has read why."""
+    headers = Headers(scope=scope)
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
