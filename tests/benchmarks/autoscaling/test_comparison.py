@@ -56,6 +56,7 @@ def test_who_finds_no_target_asks_again_and_is_served(cluster: Cluster) -> None:
     burst = Load("burst", ((20.0, 10.0), (300.0, 0.0)))
     outcome = Run(cluster, burst, Fixed((1, 1))).play()
     assert outcome.refused > 0
+    assert outcome.kept_waiting < outcome.kept  # who has waited is later than its speed says
     assert outcome.sessions == sum(1 for _ in burst.arrivals())
 
 
