@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from benchmarks.autoscaling.loads import MEAN_TOKENS, Load
-from benchmarks.autoscaling.policies import on_sessions, on_utilisation, ours, unchanging
+from benchmarks.autoscaling.policies import Fixed, on_sessions, on_utilisation, ours, unchanging
 from benchmarks.autoscaling.run import Cluster, Outcome, Run
 
 PROMISED = 0.9
@@ -78,11 +78,11 @@ def _one_for_all(tuned: Sequence[Mapping[str, Outcome]]) -> str:
 
 
 def _fewest(cluster: Cluster, load: Load) -> tuple[str, Outcome]:
-    """The first fleet that keeps the goal and refuses hardly anyone, of fleets that get larger."""
+    """The first fleet, all of it there from the beginning, that keeps the goal and refuses hardly anyone, of fleets that get larger."""
     streams = max(rate for _, rate in load.pieces) * MEAN_TOKENS * cluster.goal_ms / 1000
     least = ceil(streams / cluster.pipeline.target.max_sessions)  # fewer have no room for the peak
-    for candidate in unchanging(cluster.pipeline, least):
-        outcome = Run(cluster, load, candidate.make()).play()
+    for replicas in unchanging(cluster.pipeline, least):
+        outcome = Run(cluster, load, Fixed(replicas), replicas=replicas).play()
         if outcome.kept_share >= PROMISED and outcome.refused <= _HARDLY * outcome.sessions:
             break
-    return f"{candidate.name} (the peak)", outcome
+    return f"fixed {'+'.join(map(str, replicas))} (the peak)", outcome

@@ -82,8 +82,7 @@ def on_sessions(pipeline: Pipeline) -> Iterator[Candidate]:
         yield Candidate(name, partial(Hpa, pipeline, by_sessions, targets))
 
 
-def unchanging(pipeline: Pipeline, least_targets: int) -> Iterator[Candidate]:
+def unchanging(pipeline: Pipeline, least_targets: int) -> Iterator[tuple[int, ...]]:
     """Fleets of a growing number of targets, with a replica of each draft for every three; the cheapest first."""
     for targets in range(least_targets, 33):
-        replicas = (*(-(-targets // 3),) * (len(pipeline.stages) - 1), targets)
-        yield Candidate(f"fixed {'+'.join(map(str, replicas))}", partial(Fixed, replicas))
+        yield (*(-(-targets // 3),) * (len(pipeline.stages) - 1), targets)

@@ -112,14 +112,17 @@ class Run:
         cluster: that it is on.
         load: that comes.
         policy: that scales.
+        replicas: that are ready at the beginning, by rank; one of each stage, unless said otherwise.
     """
 
-    def __init__(self, cluster: Cluster, load: Load, policy: Policy) -> None:
+    def __init__(
+        self, cluster: Cluster, load: Load, policy: Policy, *, replicas: tuple[int, ...] | None = None
+    ) -> None:
         self._cluster = cluster
         self._load = load
         self._policy = policy
         self._luck = Random(load.seed)
-        self._stages = fleet_of(cluster.pipeline, (1,) * len(cluster.pipeline.stages))
+        self._stages = fleet_of(cluster.pipeline, replicas or (1,) * len(cluster.pipeline.stages))
         self._open: list[_Session] = []
         self._waiting: list[_Waiting] = []
         self._refusals = 0
