@@ -83,6 +83,7 @@ def draw(rows: Sequence[Row], file: Path) -> None:
 
 
 def _colour(policy: str) -> str | None:
-    if policy.startswith("ours, ") or policy.endswith("(best for all)"):
+    is_other = policy.startswith("HPA, busy") and policy.endswith("(best for this load)")
+    if is_other or policy.startswith("ours, ") or policy.endswith("(best for all)"):
         return None
     return next((colour for name, colour in DRAWN.items() if policy.startswith(name)), None)
