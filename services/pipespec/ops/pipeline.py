@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pipespec.ops.cluster import AutoscalerSettings, KubernetesSettings, ScalingSettings
 from pipespec.ops.errors import SettingsError
+from pipespec.ops.resume import ResumeSettings
 from pipespec.ops.settings import Port, Settings
 
 
@@ -150,7 +151,7 @@ class BrokerSettings(Settings):
     metrics_port: Port = 0
 
 
-class GatewaySettings(Settings):
+class GatewaySettings(ResumeSettings):
     """Where clients come in, and what they may ask."""
 
     host: str = "127.0.0.1"

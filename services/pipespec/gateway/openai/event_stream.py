@@ -1,15 +1,16 @@
-"""A generation as server-sent events (WHATWG HTML, section 9.2).
+"""A generation, or a resumable stream, as server-sent events (WHATWG HTML, section 9.2).
 
 Ends with ``data: [DONE]`` after success and only then; after an error comes ``event: error`` instead, so that a cut
-stream never looks complete. Leaves the generation, and so its sessions, the moment the client is gone, also while
-nothing is being sent.
+stream never looks complete. Leaves its source the moment the client is gone, also while nothing is being sent: that
+ends a generation and its sessions, and begins the grace of a resumable stream.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 from starlette.responses import Response
@@ -19,6 +20,7 @@ from pipespec.gateway.generation import Event, Generation
 from pipespec.gateway.openai.answers import Answer, Json
 from pipespec.gateway.openai.disconnect import disconnected
 from pipespec.gateway.openai.errors import error_body, internal_error
+from pipespec.gateway.resume import Frame, Reader
 from pipespec.ops.errors import RequestError
 
 KEEP_ALIVE_S = 15.0
@@ -29,12 +31,86 @@ _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _log = structlog.get_logger(__name__)
 
 
-class EventStream(Response):
+STREAM = "x-pipespec-stream"
+"""Header that names a resumable stream."""
+
+Said = TypeVar("Said", Event, Frame)
+
+
+class Source(Protocol[Said]):
+    """What is sent: a generation, or a reader of a resumable stream."""
+
+    async def __aenter__(self) -> object:
+        """Begin."""
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Leave."""
+
+    async def __anext__(self) -> Said:
+        """What is said next; safe to be cut short."""
+
+
+class Wording(Protocol[Said]):
+    """How what is said becomes server-sent events."""
+
+    def event(self, said: Said) -> bytes:
+        """One or more events; nothing when there is nothing to say yet."""
+
+    def end(self) -> bytes:
+        """Before ``[DONE]``."""
+
+
+class LiveWording:
+    """Of a generation that lives as long as its client's connection."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def event(self, said: Event) -> bytes:
+        """See ``Wording``."""
+        return b"".join(_data(chunk) for chunk in self._answer.chunks(said))
+
+    def end(self) -> bytes:
+        """See ``Wording``."""
+        return b"".join(_data(chunk) for chunk in self._answer.last_chunks())
+
+
+class ResumableWording:
+    """Of a resumable stream: every event has an id, which the client sends back to go on after it."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._token = reader.token
+
+    def event(self, said: Frame) -> bytes:
+        """See ``Wording``."""
+        return b"id: %b\ndata: %b\n\n" % (self._token.event(said.index).encode(), said.content)
+
+    def end(self) -> bytes:
+        """See ``Wording``."""
+        return b""
+
+
+class FrameRenderer:
+    """Words the events of a resumable stream, once, for all who will read it."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def frames(self, event: Event) -> Iterable[bytes]:
+        """See ``Renderer``."""
+        return map(_packed, self._answer.chunks(event))
+
+    def last_frames(self) -> Iterable[bytes]:
+        """See ``Renderer``."""
+        return map(_packed, self._answer.last_chunks())
+
+
+class EventStream(Response, Generic[Said]):
     """The answer to a request with ``stream``.
 
     Args:
-        generation: started; owned from here on.
-        answer: words its events.
+        source: started; owned from here on.
+        wording: of what it says.
         request_id: for the error body.
         keep_alive_s: a comment is sent when nothing else was for this long.
     """
@@ -42,19 +118,24 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, generation: Generation, *, answer: Answer, request_id: str, keep_alive_s: float = KEEP_ALIVE_S
+        self,
+        source: Source[Said],
+        *,
+        wording: Wording[Said],
+        request_id: str,
+        keep_alive_s: float = KEEP_ALIVE_S,
     ) -> None:
         self.status_code = 200
         self.background = None
         self.init_headers(_HEADERS)
-        self._generation = generation
-        self._answer = answer
+        self._source = source
+        self._wording = wording
         self._request_id = request_id
         self._keep_alive_s = keep_alive_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the ASGI signature
         """Send until the end, or until the client is gone."""
-        async with self._generation:
+        async with self._source:
             sender = asyncio.create_task(self._send(send))
             watcher = asyncio.create_task(disconnected(receive))
             try:
@@ -82,22 +163,22 @@ class EventStream(Response):
             async for event in self._with_pauses():
                 if event is None:
                     yield b": keep-alive\n\n"
-                elif piece := b"".join(_data(chunk) for chunk in self._answer.chunks(event)):
+                elif piece := self._wording.event(event):
                     yield piece
-            yield b"".join(_data(chunk) for chunk in self._answer.last_chunks()) + b"data: [DONE]\n\n"
+            yield self._wording.end() + b"data: [DONE]\n\n"
         except RequestError as error:
             yield b"event: error\n" + _data(error_body(error, request_id=self._request_id))
         except Exception:  # noqa: BLE001 - the status is sent: a bug of ours can only be told in the stream
             _log.exception("stream_failed", request_id=self._request_id)
             yield b"event: error\n" + _data(error_body(internal_error(), request_id=self._request_id))
 
-    async def _with_pauses(self) -> AsyncIterator[Event | None]:
+    async def _with_pauses(self) -> AsyncIterator[Said | None]:
         """Events; None where none came for ``keep_alive_s``."""
         while True:
             try:
                 # Safe to cut short: the next call waits for the same pulls.
                 async with asyncio.timeout(self._keep_alive_s):
-                    event = await anext(self._generation)
+                    event = await self._source.__anext__()
             except TimeoutError:
                 yield None
             except StopAsyncIteration:
@@ -106,5 +187,27 @@ class EventStream(Response):
                 yield event
 
 
+def live(
+    generation: Generation, *, answer: Answer, request_id: str, keep_alive_s: float
+) -> EventStream[Event]:
+    """A stream that ends with its client's connection."""
+    return EventStream(
+        generation, wording=LiveWording(answer), request_id=request_id, keep_alive_s=keep_alive_s
+    )
+
+
+def resumable(reader: Reader, *, request_id: str, keep_alive_s: float) -> EventStream[Frame]:
+    """A stream that its client may leave and resume; a header names it."""
+    response = EventStream(
+        reader, wording=ResumableWording(reader), request_id=request_id, keep_alive_s=keep_alive_s
+    )
+    response.headers[STREAM] = str(reader.token)
+    return response
+
+
 def _data(document: Json) -> bytes:
-    return b"data: %b\n\n" % json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    return b"data: %b\n\n" % _packed(document)
+
+
+def _packed(document: Json) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
