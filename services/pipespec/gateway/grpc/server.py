@@ -12,7 +12,8 @@ from pipespec.gateway.backend import Backend
 from pipespec.gateway.background import first_end
 from pipespec.gateway.generation import Generator, shutting_down
 from pipespec.gateway.grpc.health import HealthServicer, follow_readiness, new_servicer, set_status
-from pipespec.gateway.grpc.service import GenerationService
+from pipespec.gateway.grpc.service import PROTOCOL, GenerationService
+from pipespec.gateway.resume import ResumeService
 from pipespec.gateway.text import TextModel
 from pipespec.ops.errors import SettingsError
 from pipespec.ops.pipeline import GatewaySettings
@@ -77,7 +78,14 @@ class GrpcServer:
 
 
 async def serve_grpc(
-    *, backend: Backend, text: TextModel, settings: GatewaySettings, model_name: str, host: str, port: int
+    *,
+    backend: Backend,
+    text: TextModel,
+    settings: GatewaySettings,
+    model_name: str,
+    host: str,
+    port: int,
+    resume: ResumeService | None = None,
 ) -> GrpcServer:
     """Start to serve; returns when calls are accepted.
 
@@ -88,18 +96,19 @@ async def serve_grpc(
         model_name: what clients call the model.
         host: address to bind.
         port: 0 picks a free one.
+        resume: keeps resumable streams; None where that is turned off.
 
     Raises:
         SettingsError: the address cannot be bound.
     """
     generator = Generator(
-        backend=backend, text=text, settings=settings, model_name=model_name, protocol="grpc"
+        backend=backend, text=text, settings=settings, model_name=model_name, protocol=PROTOCOL
     )
     max_calls = settings.max_sessions + SPARE_CALLS
     # One connection may carry all of them: gRPC refuses what is beyond its streams, instead of letting it wait.
     options = (*_OPTIONS, ("grpc.max_concurrent_streams", 2 * max_calls))
     server = grpc.aio.server(options=options, maximum_concurrent_rpcs=max_calls)
-    pipespec_pb2_grpc.add_GenerationServicer_to_server(GenerationService(generator), server)
+    pipespec_pb2_grpc.add_GenerationServicer_to_server(GenerationService(generator, resume), server)
     servicer = new_servicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     if settings.grpc_reflection:
