@@ -26,7 +26,6 @@ from pipespec.gateway.text import TextModel
 from pipespec.ops.errors import RequestError, Unavailable
 from pipespec.ops.pipeline import GatewaySettings
 
-
 PROTOCOL = "openai"
 """Of requests, in metrics, and of the frames of resumable streams."""
 
@@ -89,9 +88,7 @@ def _add_generation(
         keeper = resuming(resume) if keep else None
         generation = await generator.start(asked)
         if keeper is None:
-            return live(
-                generation, answer=answer, request_id=asked.request_id, keep_alive_s=keep_alive_s
-            )
+            return live(generation, answer=answer, request_id=asked.request_id, keep_alive_s=keep_alive_s)
         reader = keeper.start(generation, FrameRenderer(answer), protocol=PROTOCOL)
         return resumable(reader, request_id=asked.request_id, keep_alive_s=keep_alive_s)
 

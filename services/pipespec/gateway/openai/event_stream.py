@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Generic, TypeVar
 
 import structlog
 from starlette.responses import Response
@@ -37,59 +38,6 @@ STREAM = "x-pipespec-stream"
 Said = TypeVar("Said", Event, Frame)
 
 
-class Source(Protocol[Said]):
-    """What is sent: a generation, or a reader of a resumable stream."""
-
-    async def __aenter__(self) -> object:
-        """Begin."""
-
-    async def __aexit__(self, *exception: object) -> None:
-        """Leave."""
-
-    async def __anext__(self) -> Said:
-        """What is said next; safe to be cut short."""
-
-
-class Wording(Protocol[Said]):
-    """How what is said becomes server-sent events."""
-
-    def event(self, said: Said) -> bytes:
-        """One or more events; nothing when there is nothing to say yet."""
-
-    def end(self) -> bytes:
-        """Before ``[DONE]``."""
-
-
-class LiveWording:
-    """Of a generation that lives as long as its client's connection."""
-
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-
-    def event(self, said: Event) -> bytes:
-        """See ``Wording``."""
-        return b"".join(_data(chunk) for chunk in self._answer.chunks(said))
-
-    def end(self) -> bytes:
-        """See ``Wording``."""
-        return b"".join(_data(chunk) for chunk in self._answer.last_chunks())
-
-
-class ResumableWording:
-    """Of a resumable stream: every event has an id, which the client sends back to go on after it."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._token = reader.token
-
-    def event(self, said: Frame) -> bytes:
-        """See ``Wording``."""
-        return b"id: %b\ndata: %b\n\n" % (self._token.event(said.index).encode(), said.content)
-
-    def end(self) -> bytes:
-        """See ``Wording``."""
-        return b""
-
-
 class FrameRenderer:
     """Words the events of a resumable stream, once, for all who will read it."""
 
@@ -109,8 +57,9 @@ class EventStream(Response, Generic[Said]):
     """The answer to a request with ``stream``.
 
     Args:
-        source: started; owned from here on.
-        wording: of what it says.
+        source: a generation, or a reader of a resumable stream; owned from here on.
+        wording: of what it says, as one or more events; empty when there is nothing to say yet.
+        last: events before ``[DONE]``.
         request_id: for the error body.
         keep_alive_s: a comment is sent when nothing else was for this long.
     """
@@ -119,24 +68,26 @@ class EventStream(Response, Generic[Said]):
 
     def __init__(
         self,
-        source: Source[Said],
+        source: AbstractAsyncContextManager[AsyncIterator[Said], None],
         *,
-        wording: Wording[Said],
+        wording: Callable[[Said], bytes],
+        last: Callable[[], bytes],
         request_id: str,
         keep_alive_s: float = KEEP_ALIVE_S,
     ) -> None:
         self.status_code = 200
         self.background = None
         self.init_headers(_HEADERS)
-        self._source = source
-        self._wording = wording
+        self._source: AbstractAsyncContextManager[AsyncIterator[Said], None] = source
+        self._wording: Callable[[Said], bytes] = wording
+        self._last = last
         self._request_id = request_id
         self._keep_alive_s = keep_alive_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the ASGI signature
         """Send until the end, or until the client is gone."""
-        async with self._source:
-            sender = asyncio.create_task(self._send(send))
+        async with self._source as said:
+            sender = asyncio.create_task(self._send(said, send))
             watcher = asyncio.create_task(disconnected(receive))
             try:
                 await asyncio.wait({sender, watcher}, return_when=asyncio.FIRST_COMPLETED)
@@ -147,9 +98,9 @@ class EventStream(Response, Generic[Said]):
         if not sender.cancelled() and (error := sender.exception()) is not None:
             raise error
 
-    async def _send(self, send: Send) -> None:
+    async def _send(self, said: AsyncIterator[Said], send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async for piece in self._pieces():
+        async for piece in self._pieces(said):
             try:
                 async with asyncio.timeout(STALLED_CLIENT_S):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
@@ -158,27 +109,27 @@ class EventStream(Response, Generic[Said]):
                 return  # without the last chunk: the server closes the connection
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
+    async def _pieces(self, said: AsyncIterator[Said]) -> AsyncIterator[bytes]:
         try:
-            async for event in self._with_pauses():
+            async for event in self._with_pauses(said):
                 if event is None:
                     yield b": keep-alive\n\n"
-                elif piece := self._wording.event(event):
+                elif piece := self._wording(event):
                     yield piece
-            yield self._wording.end() + b"data: [DONE]\n\n"
+            yield self._last() + b"data: [DONE]\n\n"
         except RequestError as error:
             yield b"event: error\n" + _data(error_body(error, request_id=self._request_id))
         except Exception:  # noqa: BLE001 - the status is sent: a bug of ours can only be told in the stream
             _log.exception("stream_failed", request_id=self._request_id)
             yield b"event: error\n" + _data(error_body(internal_error(), request_id=self._request_id))
 
-    async def _with_pauses(self) -> AsyncIterator[Said | None]:
+    async def _with_pauses(self, said: AsyncIterator[Said]) -> AsyncIterator[Said | None]:
         """Events; None where none came for ``keep_alive_s``."""
         while True:
             try:
                 # Safe to cut short: the next call waits for the same pulls.
                 async with asyncio.timeout(self._keep_alive_s):
-                    event = await self._source.__anext__()
+                    event = await anext(said)
             except TimeoutError:
                 yield None
             except StopAsyncIteration:
@@ -192,16 +143,25 @@ def live(
 ) -> EventStream[Event]:
     """A stream that ends with its client's connection."""
     return EventStream(
-        generation, wording=LiveWording(answer), request_id=request_id, keep_alive_s=keep_alive_s
+        generation,
+        wording=lambda event: b"".join(map(_data, answer.chunks(event))),
+        last=lambda: b"".join(map(_data, answer.last_chunks())),
+        request_id=request_id,
+        keep_alive_s=keep_alive_s,
     )
 
 
 def resumable(reader: Reader, *, request_id: str, keep_alive_s: float) -> EventStream[Frame]:
-    """A stream that its client may leave and resume; a header names it."""
+    """A stream that its client may leave and resume: a header names it, and every event has an id."""
+    token = reader.token
     response = EventStream(
-        reader, wording=ResumableWording(reader), request_id=request_id, keep_alive_s=keep_alive_s
+        reader,
+        wording=lambda frame: b"id: %b\ndata: %b\n\n" % (token.event(frame.index).encode(), frame.content),
+        last=bytes,
+        request_id=request_id,
+        keep_alive_s=keep_alive_s,
     )
-    response.headers[STREAM] = str(reader.token)
+    response.headers[STREAM] = str(token)
     return response
 
 

@@ -5,6 +5,7 @@ owns; these three do no I/O. ``service`` joins them to the event loop, the bus a
 """
 
 from pipespec.gateway.resume.log import Frame
+from pipespec.gateway.resume.metrics import ResumeMetrics
 from pipespec.gateway.resume.reader import Reader
 from pipespec.gateway.resume.service import Renderer, ResumeService, resuming
 from pipespec.gateway.resume.token import StreamToken, parse_resume_id, parse_token
@@ -13,6 +14,7 @@ __all__ = [
     "Frame",
     "Reader",
     "Renderer",
+    "ResumeMetrics",
     "ResumeService",
     "StreamToken",
     "parse_resume_id",

@@ -16,9 +16,7 @@ _KINDS: tuple[tuple[type[RequestError], str], ...] = (
 
 def resume_expired(why: str) -> RequestError:
     """The stream is not there any more, or never was."""
-    return RequestError(
-        f"the stream cannot be resumed: {why}; send the request again", code="resume_expired"
-    )
+    return RequestError(f"the stream cannot be resumed: {why}; send the request again", code="resume_expired")
 
 
 def unknown_stream() -> RequestError:

@@ -108,7 +108,8 @@ class OwnedStreams:
             self.stopped.append(stream)
             self.size -= log.clear()
             self.end(
-                stream, error=RequestError("the request was cancelled before its last token", code="cancelled")
+                stream,
+                error=RequestError("the request was cancelled before its last token", code="cancelled"),
             )
 
     # Clients of this gateway

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
@@ -56,9 +57,7 @@ class ResumeService:
         publish: to the bus; never blocks.
     """
 
-    def __init__(
-        self, settings: ResumeSettings, *, replica: str, timers: Timers, publish: Publish
-    ) -> None:
+    def __init__(self, settings: ResumeSettings, *, replica: str, timers: Timers, publish: Publish) -> None:
         self._replica = replica
         self._timers = timers
         self._publish = publish
@@ -70,6 +69,7 @@ class ResumeService:
                 total_bytes=settings.resume_total_kib * 1024,
             )
         )
+        self.resumes: Counter[str] = Counter()
         self._pumps: dict[StreamId, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._local: dict[int, asyncio.Event] = {}
@@ -120,15 +120,12 @@ class ResumeService:
         Raises:
             RequestError: ``resume_expired``, or there is no such event.
         """
-        if token.replica == self._replica:
-            self._owned.check(token.stream, protocol=protocol, index=index)
-            return self._local_reader(token, protocol=protocol, index=index)
-        reader = RemoteReader(self, token, self._remote_stream(token, protocol=protocol, index=index))
         try:
-            await reader.opened()
-        except BaseException:
-            self.leave_remote(reader.remote)
+            reader = await self._reader(token, index, protocol=protocol)
+        except RequestError as error:
+            self.resumes[error.code] += 1
             raise
+        self.resumes["ok"] += 1
         return reader
 
     async def cancel(self, token: StreamToken, *, protocol: str) -> None:
@@ -211,6 +208,19 @@ class ResumeService:
         self._remote.pop(remote.reader, None)
 
     # Within
+
+    async def _reader(self, token: StreamToken, index: int, *, protocol: str) -> Reader:
+        if token.replica == self._replica:
+            self._owned.check(token.stream, protocol=protocol, index=index)
+            return self._local_reader(token, protocol=protocol, index=index)
+        remote = self._remote_stream(token, protocol=protocol, index=index)
+        reader = RemoteReader(self, token, remote)
+        try:
+            await reader.opened()
+        except BaseException:
+            self.leave_remote(remote)
+            raise
+        return reader
 
     def _local_reader(self, token: StreamToken, *, protocol: str, index: int) -> LocalReader:
         return LocalReader(self, token, protocol=protocol, reader=secrets.randbits(64), index=index)
