@@ -111,6 +111,8 @@ class StreamLog:
         """Drop all frames; tell how many bytes that freed."""
         before = self.size
         self.first = self.delivered = self.end
+        if self.reader is not None:
+            self.reader.next = self.end
         self._frames.clear()
         self.size = STREAM_OVERHEAD
         return before - self.size
@@ -132,7 +134,8 @@ class StreamLog:
         self.delivered = max(self.delivered, index)
 
     def attach(self, attached: Attached) -> None:
-        """Let a reader in; the one before it is former from now on."""
+        """Let a reader in; the one before it is former from now on, and what it had may be wanted again."""
+        self.delivered = attached.next
         if self._last is not None and self._last != attached.reader:
             self._former.append(self._last)
         self._last = attached.reader

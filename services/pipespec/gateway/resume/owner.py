@@ -182,11 +182,12 @@ class OwnedStreams:
         if attached is None or attached.reader != message.reader:
             if log.is_former(message.reader):
                 raise resumed_elsewhere()
-            self._check_index(log, message.index)
+            self._check_index(log, message.index)  # before it takes the stream from another
             attached = Attached(message.reader, message.index, inbox=sender)
             self._replace_reader(log, attached)
         elif message.index < attached.acknowledged:
             return  # late: a newer ask was here before
+        self._check_index(log, message.index)
         attached.next = attached.acknowledged = message.index
         attached.credit = message.credit
         attached.heard_s = now
