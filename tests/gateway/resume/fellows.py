@@ -29,7 +29,9 @@ class MemoryBus:
         delay_s: longest delay; messages overtake each other.
     """
 
-    def __init__(self, *, seed: int = 0, loss: float = 0.0, doubled: float = 0.0, delay_s: float = 0.0) -> None:
+    def __init__(
+        self, *, seed: int = 0, loss: float = 0.0, doubled: float = 0.0, delay_s: float = 0.0
+    ) -> None:
         self.fellows: dict[Topic, ResumeService] = {}
         self.carried: list[Message] = []
         self.num_lost = 0
