@@ -47,6 +47,7 @@ class ZmqTransport:
         self._socket: zmq.asyncio.Socket | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._inboxes: dict[str, _Inbox] = {}
+        self._cancelling: set[str] = set()  # ids of `cancel` alone: no requests, so a ping does not name them
         self._heard = 0.0
         self._is_closed = False
 
@@ -94,6 +95,7 @@ class ZmqTransport:
         """See ``Transport``."""
         request_id = uuid.uuid4().hex
         inbox = self._inboxes[request_id] = asyncio.Queue()
+        self._cancelling.add(request_id)
         try:
             await self._send(pack_cancel(request_id, resume_id=resume_id))
             async with asyncio.timeout(_CANCEL_S):
@@ -102,6 +104,7 @@ class ZmqTransport:
             raise unreachable(self._address, f"no answer for {_CANCEL_S:g} s") from None
         finally:
             del self._inboxes[request_id]
+            self._cancelling.discard(request_id)
         if isinstance(answer, RequestError) and answer.code != "cancelled":
             raise answer
 
@@ -175,7 +178,7 @@ class ZmqTransport:
                 self._fail_all(unreachable(self._address, f"silent for {self._silence_s:g} s"))
                 continue
             with contextlib.suppress(RequestError):  # a full queue shows as silence
-                await self._send(pack_ping(self._inboxes))
+                await self._send(pack_ping(self._inboxes.keys() - self._cancelling))
 
     def _fail_all(self, error: RequestError) -> None:
         for inbox in self._inboxes.values():
