@@ -331,7 +331,9 @@ class GenerateResponse(_message.Message):
     COMPLETED_FIELD_NUMBER: _builtins.int
     RESUME_ID_FIELD_NUMBER: _builtins.int
     resume_id: _builtins.str
-    """What Resume takes to go on after this event; empty unless the request is resumable."""
+    """Of a delta: what Resume takes to go on after it; empty unless the request is resumable. `completed` has none, and
+    comes again for who resumes after it.
+    """
     @_builtins.property
     def delta(self) -> Global___Delta: ...
     @_builtins.property

@@ -18,7 +18,14 @@ from pipespec.gateway.grpc.translation import (
     to_request,
     to_response,
 )
-from pipespec.gateway.resume import Reader, ResumeService, parse_resume_id, parse_token, resuming
+from pipespec.gateway.resume import (
+    Reader,
+    ResumeService,
+    beyond_the_end,
+    parse_resume_id,
+    parse_token,
+    resuming,
+)
 from pipespec.ops.errors import RequestError
 from pipespec.v1 import pipespec_pb2 as pb
 from pipespec.v1 import pipespec_pb2_grpc
@@ -95,8 +102,13 @@ async def _told(context: Context, name: str) -> AsyncIterator[None]:
 async def _deliver(reader: Reader, context: Context) -> None:
     async with reader:
         await context.send_initial_metadata(((STREAM, str(reader.token)),))
+        has_ended = False
         async for frame in reader:
-            await _write(context, resumable_response(reader.token, frame))
+            response = resumable_response(reader.token, frame)
+            has_ended = response.WhichOneof("event") == "completed"
+            await _write(context, response)
+        if not has_ended:
+            raise beyond_the_end()
 
 
 async def _write(context: Context, response: pb.GenerateResponse) -> None:

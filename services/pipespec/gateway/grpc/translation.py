@@ -65,9 +65,13 @@ class FrameRenderer:
 
 
 def resumable_response(token: StreamToken, frame: Frame) -> pb.GenerateResponse:
-    """The message of an event of a resumable stream."""
+    """The message of an event of a resumable stream.
+
+    ``completed`` has no name: whoever resumes after it gets it again, so that the end is never silent.
+    """
     response = pb.GenerateResponse.FromString(frame.content)
-    response.resume_id = token.event(frame.index)
+    if response.WhichOneof("event") == "delta":
+        response.resume_id = token.event(frame.index)
     return response
 
 

@@ -4,6 +4,7 @@
 owns; these three do no I/O. ``service`` joins them to the event loop, the bus and the edges.
 """
 
+from pipespec.gateway.resume.errors import beyond_the_end
 from pipespec.gateway.resume.log import Frame
 from pipespec.gateway.resume.metrics import ResumeMetrics
 from pipespec.gateway.resume.reader import Reader
@@ -17,6 +18,7 @@ __all__ = [
     "ResumeMetrics",
     "ResumeService",
     "StreamToken",
+    "beyond_the_end",
     "parse_resume_id",
     "parse_token",
     "resuming",

@@ -32,6 +32,15 @@ def resumed_elsewhere() -> RequestError:
     )
 
 
+def beyond_the_end() -> RequestError:
+    """The client names an event that was never sent to it."""
+    return RequestError(
+        "the stream has ended and nothing follows that event; expected the id of an event that was received",
+        code="invalid_value",
+        param="resume_id",
+    )
+
+
 def buffer_full() -> SessionLost:
     """The client is too far behind."""
     return SessionLost(

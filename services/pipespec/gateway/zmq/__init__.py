@@ -23,7 +23,8 @@ Gateway to client::
               kind: invalid | overloaded | unavailable | lost | failed
     pong      model, ready
 
-``tokens`` and ``done`` of a resumable stream carry ``resume_id``, what ``resume`` takes to go on after them.
+``tokens`` of a resumable stream carry ``resume_id``, what ``resume`` takes to go on after them; ``done`` has none, and
+comes again for who resumes after it.
 
 After ``generate`` come any number of ``tokens`` and then exactly one ``done`` or ``error``. Ids are the client's own, 1
 to 128 letters, digits, ``.``, ``_``, ``:``, ``/``, ``-``; they need to be unique among its active requests only. A

@@ -211,10 +211,19 @@ class FrameRenderer:
 
 
 def pack_frame(request_id: str, token: StreamToken, frame: Frame) -> bytes:
-    """``tokens`` or ``done`` of a resumable stream, for the request that reads it."""
-    message = msgpack.unpackb(frame.content)
-    message |= {"id": request_id, "resume_id": token.event(frame.index)}
+    """``tokens`` or ``done`` of a resumable stream, for the request that reads it.
+
+    ``done`` has no name: whoever resumes after it gets it again, so that the end is never silent.
+    """
+    message = {**msgpack.unpackb(frame.content), "id": request_id}
+    if message["type"] == "tokens":
+        message["resume_id"] = token.event(frame.index)
     return bytes(msgpack.packb(message))
+
+
+def is_last(frame: Frame) -> bool:
+    """Whether a frame is ``done``."""
+    return bool(msgpack.unpackb(frame.content)["type"] == "done")
 
 
 def pack_started(request_id: str, token: StreamToken) -> bytes:

@@ -15,6 +15,7 @@ from pipespec.gateway.resume import (
     Reader,
     ResumeService,
     StreamToken,
+    beyond_the_end,
     parse_resume_id,
     parse_token,
     resuming,
@@ -27,6 +28,7 @@ from pipespec.gateway.zmq.messages import (
     Generate,
     Ping,
     Resume,
+    is_last,
     pack_error,
     pack_event,
     pack_frame,
@@ -192,8 +194,12 @@ class ZmqServer:
         self._resumable[key] = reader.token
         async with reader:
             await self._router.send(identity, pack_started(request_id, reader.token))
+            has_ended = False
             async for frame in reader:
+                has_ended = is_last(frame)
                 await self._router.send(identity, pack_frame(request_id, reader.token, frame))
+        if not has_ended:
+            raise beyond_the_end()
 
     async def _tell(self, identity: bytes, frame: bytes) -> None:
         with contextlib.suppress(ClientGone):
