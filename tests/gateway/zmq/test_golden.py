@@ -23,6 +23,7 @@ from pipespec.gateway.zmq.messages import (
     Cancel,
     Generate,
     Ping,
+    Resume,
     pack_error,
     pack_event,
     pack_frame,
