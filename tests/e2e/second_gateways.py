@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -50,7 +51,10 @@ def second_gateway(running: Detached, replica: str) -> Iterator[Gateway]:
     file.write_text(yaml.safe_dump(pipeline.model_dump(mode="json", exclude_none=True)))
     command = [sys.executable, "-m", "pipespec.cli", "serve", "gateway", "--pipeline", str(file)]
     with (running.folder / "logs" / f"{replica}.log").open("wb") as log:
-        process = subprocess.Popen([*command, "--replica", replica], stdout=log, stderr=subprocess.STDOUT)
+        ends_with = ["--parent", str(os.getpid())]
+        process = subprocess.Popen(
+            [*command, "--replica", replica, *ends_with], stdout=log, stderr=subprocess.STDOUT
+        )
     gateway = Gateway(settings, process)
     try:
         until_s = time.monotonic() + 60

@@ -116,6 +116,15 @@ def test_an_owner_that_does_not_answer_has_lost_the_stream_and_is_asked_no_more(
     assert caught.value.code == "resume_expired"
 
 
+def test_a_gateway_that_was_stopped_itself_asks_again_before_it_gives_up() -> None:
+    remote = asker()
+    remote.ask(0.0)
+    remote.on_resumed(0.0, answer(0, b"a"))
+    assert remote.ask(10.0) is not None
+    remote.on_resumed(10.0, answer(1, b"b"))
+    assert [frame and frame.content for frame in (remote.take() for _ in range(3))] == [b"a", b"b", None]
+
+
 def test_frames_after_a_lost_one_are_not_used() -> None:
     remote = asker()
     remote.ask(0.0)

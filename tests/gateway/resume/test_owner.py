@@ -224,6 +224,14 @@ def test_no_more_is_sent_than_was_allowed() -> None:
     assert [answer.frames for answer in answers(owned)] == [()]
 
 
+def test_no_ask_makes_the_owner_send_more_than_a_mebibyte() -> None:
+    owned = filled(0, limits=Limits(30.0, 2.0, 2**30, 2**30))
+    for _ in range(30):
+        owned.append(STREAM, bytes(100_000))
+    owned.on_resume(0.0, ASKER, ask(credit=2**32 - 1))
+    assert sum(len(frame) for answer in answers(owned) for frame in answer.frames) <= 2**20 + 100_000
+
+
 def test_an_ask_says_again_what_was_lost_and_a_late_one_changes_nothing() -> None:
     owned = filled(4)
     owned.on_resume(0.0, ASKER, ask(0))

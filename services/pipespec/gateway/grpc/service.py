@@ -69,7 +69,7 @@ class GenerationService(pipespec_pb2_grpc.GenerationServicer):
 
     async def Resume(self, request: pb.ResumeRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802 - as above
         """Stream the rest of a generation."""
-        async with _told(context, request.resume_id):
+        async with _told(context):  # its name is a secret, and not for the log
             token, index = parse_resume_id(request.resume_id, param="resume_id")
             await _deliver(await resuming(self._resume).resume(token, index, protocol=PROTOCOL), context)
 
@@ -86,7 +86,7 @@ class GenerationService(pipespec_pb2_grpc.GenerationServicer):
 
 
 @asynccontextmanager
-async def _told(context: Context, name: str) -> AsyncIterator[None]:
+async def _told(context: Context, request_id: str = "") -> AsyncIterator[None]:
     """End the call with the status that an error in the block means."""
     try:
         yield
@@ -95,7 +95,7 @@ async def _told(context: Context, name: str) -> AsyncIterator[None]:
     except TimeoutError:
         await _abort(context, RequestError("the client stopped reading", code="cancelled"))
     except Exception:  # noqa: BLE001 - gRPC would show the client a bug of ours in full
-        _log.exception("call_failed", request_id=name)
+        _log.exception("call_failed", request_id=request_id)
         await _abort(context, RequestError("the gateway failed", code="internal_error"))
 
 

@@ -12,9 +12,13 @@ from collections import deque
 from pipespec.gateway.resume.errors import error_of, resume_expired
 from pipespec.gateway.resume.log import Frame
 from pipespec.ops.errors import RequestError
-from pipespec.protocol.streams import Resume, Resumed, StreamId, StreamState
+from pipespec.protocol.streams import MAX_FRAME_BYTES, Resume, Resumed, StreamId, StreamState
 
 WINDOW = 256 * 1024
+_MAX_WAITING = 2 * WINDOW + MAX_FRAME_BYTES
+"""Beyond it the owner has sent what it was not asked for."""
+_MIN_ASKS = 5
+"""Without an answer, before an owner is given up: a gateway that was stopped itself has to listen first."""
 
 
 class RemoteStream:
@@ -54,6 +58,7 @@ class RemoteStream:
         self._allowed = 0
         self._asked_s = float("-inf")
         self._heard_s: float | None = None
+        self._num_unanswered = 0
         self._ended = False
         self._error: RequestError | None = None
 
@@ -89,11 +94,11 @@ class RemoteStream:
         """Take over an answer."""
         if self._ended:
             return
-        self._heard_s = now
+        self._heard_s, self._num_unanswered = now, 0
         refused = message.state is StreamState.FAILED and message.start == 0 and not message.frames
         reaches = message.start <= self._expected <= message.start + len(message.frames)
-        if not (reaches or refused or self._cancel):
-            return  # something before it was lost
+        if not (reaches or refused or self._cancel) or self._waiting > _MAX_WAITING:
+            return  # something before it was lost; or it was not asked for
         self.is_known = True
         for frame in message.frames[max(0, self._expected - message.start) :]:
             self._frames.append(Frame(self._expected, frame))
@@ -110,7 +115,7 @@ class RemoteStream:
             return None
         if self._heard_s is None:
             self._heard_s = now
-        if now - self._heard_s > self._patience_s:
+        if now - self._heard_s > self._patience_s and self._num_unanswered >= _MIN_ASKS:
             self._ended = True
             self._error = resume_expired("the gateway that holds it does not answer")
             return None
@@ -119,6 +124,7 @@ class RemoteStream:
         if not is_due:
             return None
         self._asked_s = now
+        self._num_unanswered += 1
         self._allowed = max(0, WINDOW - self._waiting)
         return Resume(
             self.stream, self.reader, self._protocol, self._expected, self._allowed, cancel=self._cancel

@@ -23,7 +23,9 @@ from pipespec.protocol.messages import Outbox
 from pipespec.protocol.streams import MAX_FRAME_BYTES, Failure, Resume, Resumed, StreamId, StreamState
 
 MESSAGE_BYTES = 256 * 1024
-"""Of frames in one message, but for a single larger one."""
+"""Of frames in one message."""
+MAX_CREDIT = 1024 * 1024
+"""Bytes that are sent for one ask at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ class OwnedStreams:
             return  # late: a newer ask was here before
         self._check_index(log, message.index)
         attached.next = attached.acknowledged = message.index
-        attached.credit = message.credit
+        attached.credit = min(message.credit, MAX_CREDIT)
         attached.heard_s = now
         attached.is_told = False
         log.deliver(message.index)
