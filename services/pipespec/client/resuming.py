@@ -18,8 +18,8 @@ MAX_ATTEMPTS = 12
 """In a row without an event; with the waits below about 17 s."""
 FIRST_WAIT_S = 0.05
 MAX_WAIT_S = 2.0
-_LOST = frozenset({"gateway_unreachable", "request_not_found"})
-"""The connection is lost, or the gateway has noticed it before us and let the request go."""
+_LOST = frozenset({"gateway_unreachable", "request_not_found", "relay_shutting_down"})
+"""The connection is lost, the gateway has noticed that before us, or it ends and holds nothing of the stream."""
 
 
 class ResumingEvents:

@@ -172,6 +172,8 @@ async def _edges(
         log.info("gateway.listening", host=settings.host, http=http, grpc=grpc, zmq=zmq)
         yield edges
     finally:
+        if resume is not None:
+            resume.leave()
         await asyncio.gather(*(edge.stop(grace_s=STOP_S) for edge in edges))
 
 

@@ -1,19 +1,26 @@
-"""Resuming over HTTP: connections cut anywhere, the same gateway or another one, and what cannot be resumed."""
+"""Resuming over HTTP: connections cut anywhere, and what cannot be resumed."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
 
 from gateway.openai.asking import ASK, CHAT, error_of, post
-from gateway.resume.fellows import MemoryBus, keeping
+from gateway.openai.listening import (
+    RESUMABLE,
+    SAID,
+    Heard,
+    eventually,
+    gateway,
+    hear,
+    plain,
+    resumed,
+    started,
+)
+from gateway.resume.fellows import MemoryBus
 from gateway.scripted_backend import ScriptedBackend
 from pipespec.gateway.openai import create_app, serve_http
 from pipespec.gateway.resume import ResumeService
@@ -21,99 +28,6 @@ from pipespec.gateway.text import TextModel
 from pipespec.ops.errors import SessionLost
 from pipespec.ops.pipeline import GatewaySettings
 from pipespec.protocol.messages import EndReason
-
-RESUMABLE = {"stream": True, "resumable": True, "return_token_ids": True}
-SAID = "Hello 👍🏽 world!"
-
-
-@dataclass
-class Heard:
-    """What came over one connection."""
-
-    status: int = 0
-    stream: str = ""
-    ids: list[str] = field(default_factory=list)
-    events: list[dict[str, Any]] = field(default_factory=list)
-    error: dict[str, Any] | None = None
-    is_done: bool = False
-
-    @property
-    def text(self) -> str:
-        return "".join(event["choices"][0].get("text", "") for event in self.events if event["choices"])
-
-    @property
-    def token_ids(self) -> list[int]:
-        return [
-            token
-            for event in self.events
-            for choice in event["choices"]
-            for token in choice.get("token_ids", [])
-        ]
-
-    @property
-    def sequence(self) -> list[int]:
-        return [int(id_.rpartition(".")[2]) for id_ in self.ids]
-
-
-async def hear(response: httpx.Response, *, events: int | None = None) -> Heard:
-    """All that comes, or the first so many events and then no more: the connection is closed by the caller."""
-    heard = Heard(response.status_code, response.headers.get("x-pipespec-stream", ""))
-    is_error = False
-    async for line in response.aiter_lines():
-        match line.partition(": "):
-            case ("id", _, id_):
-                heard.ids.append(id_)
-            case ("event", _, "error"):
-                is_error = True
-            case ("data", _, "[DONE]"):
-                heard.is_done = True
-            case ("data", _, content) if is_error:
-                heard.error = json.loads(content)["error"]
-            case ("data", _, content):
-                heard.events.append(json.loads(content))
-        if len(heard.events) == events:
-            break
-    return heard
-
-
-@asynccontextmanager
-async def started(
-    http: httpx.AsyncClient, body: Any, path: str = "/v1/completions"
-) -> AsyncIterator[httpx.Response]:
-    async with http.stream("POST", path, json=body) as response:
-        yield response
-
-
-@asynccontextmanager
-async def resumed(
-    http: httpx.AsyncClient, stream: str, last: str | None = None
-) -> AsyncIterator[httpx.Response]:
-    headers = {} if last is None else {"last-event-id": last}
-    async with http.stream("GET", f"/v1/streams/{stream}", headers=headers) as response:
-        yield response
-
-
-def plain(heard: Heard) -> list[Any]:
-    """The events without what differs from one answer to the next."""
-    return [{**event, "id": "", "created": 0} for event in heard.events]
-
-
-@asynccontextmanager
-async def gateway(
-    backend: ScriptedBackend, text: TextModel, settings: GatewaySettings, replica: str, bus: MemoryBus
-) -> AsyncIterator[tuple[httpx.AsyncClient, ResumeService]]:
-    async with keeping(settings, replica, bus) as service:
-        app = create_app(backend=backend, text=text, settings=settings, model_name="small", resume=service)
-        server = await serve_http(app, "127.0.0.1", 0)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as http:
-            yield http, service
-        await server.stop(grace_s=0)
-
-
-async def eventually(condition: Any) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -297,81 +211,3 @@ async def test_only_streams_can_be_resumable_and_only_where_it_is_on(
     await server.stop(grace_s=0)
     assert [(r.status_code, error_of(r)["code"]) for r in refused] == [(400, "unsupported_parameter")] * 2
     assert backend.opened == []
-
-
-# Through another gateway
-
-
-@pytest.mark.parametrize("loss", [0.0, 0.3])
-async def test_another_gateway_goes_on_with_the_stream_whatever_the_bus_loses(
-    backend: ScriptedBackend, text: TextModel, settings: GatewaySettings, loss: float
-) -> None:
-    bus = MemoryBus(seed=1, loss=loss, doubled=loss, delay_s=loss / 10)
-    async with (
-        gateway(backend, text, settings, "g0", bus) as (owner, owning),
-        gateway(backend, text, settings, "g1", bus) as (other, asking),
-    ):
-        pause, ids = asyncio.Event(), [*text.encode(SAID), 2]
-        for cut in range(1, len(ids) - 2, 3):
-            pause.clear()
-            backend.scripts.append(
-                [*((token,) for token in ids[:-2]), pause, *((token,) for token in ids[-2:])]
-            )
-            async with started(owner, {**ASK, **RESUMABLE}) as response:
-                first = await hear(response, events=cut)
-            async with resumed(other, first.stream, first.ids[-1]) as response:
-                waiting = asyncio.create_task(hear(response))
-                pause.set()
-                rest = await waiting
-            assert (first.text + rest.text, rest.is_done) == (SAID, True)
-            assert first.token_ids + rest.token_ids == ids
-            assert first.sequence + rest.sequence == list(range(len(first.ids + rest.ids)))
-        assert asking.num_streams == 0
-        assert owning.num_readers == asking.num_readers == 0
-    assert (bus.num_lost > 0) == (loss > 0)
-
-
-async def test_a_dead_owner_and_an_unknown_one_are_explicit(
-    backend: ScriptedBackend, text: TextModel, settings: GatewaySettings
-) -> None:
-    bus = MemoryBus()
-    backend.default = [(5,), asyncio.Event()]
-    async with (
-        gateway(backend, text, settings, "g0", bus) as (owner, _),
-        gateway(backend, text, settings, "g1", bus) as (other, _),
-    ):
-        async with started(owner, {**ASK, **RESUMABLE}) as response:
-            first = await hear(response, events=1)
-        async with resumed(other, first.stream) as response:
-            reading = asyncio.create_task(hear(response))
-            await eventually(lambda: not reading.done() and len(bus.carried) > 3)
-            bus.kill("g0")
-            cut = await reading
-        assert cut.error is not None
-        assert (cut.token_ids, cut.error["code"], cut.is_done) == ([5], "resume_expired", False)
-        for stream in (first.stream, f"g7.{0:032x}"):
-            response = await other.get(f"/v1/streams/{stream}")
-            assert (response.status_code, error_of(response)["code"]) == (410, "resume_expired")
-
-
-async def test_a_stream_is_cancelled_and_taken_over_through_another_gateway(
-    backend: ScriptedBackend, text: TextModel, settings: GatewaySettings
-) -> None:
-    bus = MemoryBus()
-    backend.default = [(5,), asyncio.Event()]
-    async with (
-        gateway(backend, text, settings, "g0", bus) as (owner, _),
-        gateway(backend, text, settings, "g1", bus) as (other, _),
-    ):
-        async with started(owner, {**ASK, **RESUMABLE}) as response:
-            older = asyncio.create_task(hear(response))
-            stream = response.headers["x-pipespec-stream"]
-            async with resumed(other, stream) as second:
-                told = await asyncio.wait_for(older, 60)
-                newer = asyncio.create_task(hear(second))
-                assert (await other.delete(f"/v1/streams/{stream}")).status_code == 204
-                ended = await asyncio.wait_for(newer, 60)
-        assert told.error is not None
-        assert ended.error is not None
-        assert (told.error["code"], ended.error["code"]) == ("resumed_elsewhere", "cancelled")
-        assert backend.opened[0].end is EndReason.CANCELLED

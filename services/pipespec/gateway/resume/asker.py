@@ -90,6 +90,11 @@ class RemoteStream:
             raise self._error
         return None
 
+    def fail(self, error: RequestError) -> None:
+        """Ask no more, and end with this error after what is here."""
+        if not self._ended:
+            self._ended, self._error = True, error
+
     def on_resumed(self, now: float, message: Resumed) -> None:
         """Take over an answer."""
         if self._ended:
@@ -116,8 +121,7 @@ class RemoteStream:
         if self._heard_s is None:
             self._heard_s = now
         if now - self._heard_s > self._patience_s and self._num_unanswered >= _MIN_ASKS:
-            self._ended = True
-            self._error = resume_expired("the gateway that holds it does not answer")
+            self.fail(resume_expired("the gateway that holds it does not answer"))
             return None
         has_room = self._waiting <= WINDOW // 2
         is_due = now - self._asked_s >= self._heartbeat_s or (self._allowed <= 0 and has_room)

@@ -32,6 +32,13 @@ def resumed_elsewhere() -> RequestError:
     )
 
 
+def relay_shutting_down() -> Unavailable:
+    """This gateway, which only passes the stream on, ends; the stream does not."""
+    return Unavailable(
+        "this gateway is shutting down; resume the stream through another one", code="relay_shutting_down"
+    )
+
+
 def beyond_the_end() -> RequestError:
     """The client names an event that was never sent to it."""
     return RequestError(

@@ -18,6 +18,7 @@ import structlog
 
 from pipespec.gateway.generation import Event, Generation
 from pipespec.gateway.resume.asker import RemoteStream
+from pipespec.gateway.resume.errors import relay_shutting_down
 from pipespec.gateway.resume.owner import Limits, OwnedStreams
 from pipespec.gateway.resume.reader import LocalReader, Reader, RemoteReader
 from pipespec.gateway.resume.token import StreamToken
@@ -72,6 +73,7 @@ class ResumeService:
         self.resumes: Counter[str] = Counter()
         self._pumps: dict[StreamId, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._is_leaving = False
         self._local: dict[int, asyncio.Event] = {}
         self._remote: dict[int, tuple[RemoteStream, Topic, asyncio.Event]] = {}
 
@@ -173,6 +175,13 @@ class ResumeService:
             if remote.has_ended:
                 news.set()
 
+    def leave(self) -> None:
+        """This gateway ends: who reads a stream of another one is told to go on elsewhere."""
+        self._is_leaving = True
+        for remote, _, news in self._remote.values():
+            remote.fail(relay_shutting_down())
+            news.set()
+
     # The readers
 
     @property
@@ -228,6 +237,8 @@ class ResumeService:
     def _remote_stream(
         self, token: StreamToken, *, protocol: str, index: int, cancel: bool = False
     ) -> RemoteStream:
+        if self._is_leaving:
+            raise relay_shutting_down()
         if len(self._remote) >= MAX_REMOTE:
             raise Overloaded(f"{MAX_REMOTE} streams of other gateways are read here; try again later")
         remote = RemoteStream(
