@@ -15,6 +15,7 @@ from pipespec.gateway.resume import ResumeMetrics, StreamToken, parse_resume_id,
 from pipespec.gateway.text import TextModel
 from pipespec.ops.errors import Overloaded, RequestError
 from pipespec.ops.pipeline import GatewaySettings
+from pipespec.protocol.ids import TokenId
 from pipespec.protocol.messages import EndReason
 from pipespec.protocol.streams import StreamId
 
@@ -24,14 +25,15 @@ STREAM = StreamId(bytes(range(16)))
 class Texts:
     """Frames that are the text alone; fails where it is told to."""
 
-    def __init__(self, fails_at: str | None = None) -> None:
+    def __init__(self, fails_at: str | None = None, *, repeat: int = 1) -> None:
         self._fails_at = fails_at
+        self._repeat = repeat
 
     def frames(self, event: Event) -> Iterable[bytes]:
         if isinstance(event, Delta) and event.text:
             if self._fails_at and self._fails_at in event.text:
                 raise KeyError("a bug")
-            yield event.text.encode()
+            yield event.text.encode() * self._repeat
 
     def last_frames(self) -> Iterable[bytes]:
         return (b"|",)
@@ -78,6 +80,30 @@ async def test_leaving_the_service_closes_every_session(
                 await asyncio.sleep(0)  # some have begun, one has not
     assert [session.end for session in backend.opened] == [EndReason.CANCELLED] * 3
     assert generator.num_active == 0
+
+
+async def test_a_gateway_that_ends_sends_other_gateways_all_that_it_has_and_why_there_is_no_more(
+    generator: Generator, backend: ScriptedBackend, settings: GatewaySettings
+) -> None:
+    bus, pause = MemoryBus(), asyncio.Event()
+    backend.default = [*((5,) for _ in range(30)), pause]
+    got = bytearray()
+    async with keeping(settings, "g1", bus) as other:
+        async with keeping(settings, "g0", bus) as owner:
+            first = owner.start(await generator.start(ask()), Texts(repeat=20_000), protocol="grpc")
+            reader = await other.resume(first.token, 0, protocol="grpc")
+
+            async def read() -> None:
+                async with reader:
+                    async for frame in reader:
+                        got.extend(frame.content)
+
+            await asyncio.sleep(0.1)  # far less was asked for than there is
+            reading = asyncio.create_task(read())
+        with pytest.raises(RequestError) as caught:
+            await reading
+    assert caught.value.code == "server_shutting_down"
+    assert len(got) == 30 * 20_000 * len(generator._text.detokenizer().step(TokenId(5)))
 
 
 async def test_streams_that_nobody_reads_make_room_and_their_sessions_are_closed(

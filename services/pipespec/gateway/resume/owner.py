@@ -61,6 +61,12 @@ class OwnedStreams:
         """Kept now."""
         return len(self._logs)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether every gateway that reads a stream has been sent all of it, and its end."""
+        readers = (log.reader for log in self._logs.values())
+        return all(reader.is_told for reader in readers if reader is not None and reader.inbox is not None)
+
     # The generation
 
     def open(self, now: float, stream: StreamId, *, protocol: str) -> None:

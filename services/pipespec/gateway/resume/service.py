@@ -11,12 +11,13 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, Self
 
 import structlog
 
-from pipespec.gateway.generation import Event, Generation
+from pipespec.gateway.generation import Event, Generation, shutting_down
 from pipespec.gateway.resume.asker import RemoteStream
 from pipespec.gateway.resume.errors import relay_shutting_down
 from pipespec.gateway.resume.owner import Limits, OwnedStreams
@@ -31,6 +32,9 @@ from pipespec.protocol.timers import Timers
 
 MAX_REMOTE = 1024
 """Streams of other gateways that are read here at once."""
+
+SETTLE_S = 1.0
+"""For other gateways to ask for what they have not had, when this one ends."""
 
 Publish = Callable[[Sequence[tuple[Topic, Message]]], None]
 _log = structlog.get_logger(__name__)
@@ -84,11 +88,17 @@ class ResumeService:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End all generations."""
-        for pump in self._pumps.values():
+        """End all generations; other gateways get what they have not had, for a while."""
+        for stream, pump in self._pumps.items():
+            self._owned.end(stream, error=shutting_down())
             pump.cancel()
+        self._carry_out()
         while tasks := [*self._pumps.values(), *self._closing]:
             await asyncio.wait(tasks)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                while not self._owned.is_settled:  # noqa: ASYNC110 - the core knows no events
+                    await asyncio.sleep(self._timers.heartbeat_s)
 
     @property
     def num_streams(self) -> int:
