@@ -3,7 +3,12 @@
 Checks correctness first and does not time what is wrong. ``--device cpu --shapes tiny`` runs everything but the capture.
 """
 
-from device_steps.command import main
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that it runs from any folder
+
+from benchmarks.device_steps.command import main
 
 if __name__ == "__main__":
     main()

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from benchmarks.autoscaling.loads import MEAN_TOKENS, Load
-from benchmarks.autoscaling.policies import on_sessions, on_utilisation, ours, unchanging
+from benchmarks.autoscaling.policies import (
+    Candidate,
+    Fixed,
+    on_fine_utilisation,
+    on_sessions,
+    on_utilisation,
+    ours,
+    unchanging,
+)
 from benchmarks.autoscaling.run import Cluster, Outcome, Run
 
 PROMISED = 0.9
@@ -39,21 +47,27 @@ def compared(cluster: Cluster, loads: Sequence[Load], *, on_row: Callable[[Row],
         on_row(rows[-1])
 
     pipeline, goal_ms = cluster.pipeline, cluster.goal_ms
-    tuned: list[dict[str, Outcome]] = []
+    tuned: list[tuple[dict[str, Outcome], ...]] = []
     for load in loads:
-        own = [
+
+        def played(candidates: Iterable[Candidate], load: Load = load) -> dict[str, Outcome]:
+            return {one.name: Run(cluster, load, one.make()).play() for one in candidates}
+
+        own = (
             ours(pipeline, goal_ms),
             ours(pipeline, goal_ms, "ours, no memory of surges", surge_wait_s=0.0),
-        ]
-        for candidate in (*own, *on_utilisation(pipeline)):
-            add(load, candidate.name, Run(cluster, load, candidate.make()).play())
-        tuned.append({one.name: Run(cluster, load, one.make()).play() for one in on_sessions(pipeline)})
-        name = best(tuned[-1])
-        add(load, f"{name} (best for this load)", tuned[-1][name])
+        )
+        usual = played(on_utilisation(pipeline))
+        for name, outcome in {**played(own), **usual}.items():
+            add(load, name, outcome)
+        tuned.append(({**usual, **played(on_fine_utilisation(pipeline))}, played(on_sessions(pipeline))))
+        for outcomes in tuned[-1]:
+            add(load, f"{best(outcomes)} (best for this load)", outcomes[best(outcomes)])
         add(load, *_fewest(cluster, load))
-    name = _one_for_all(tuned)
-    for load, outcomes in zip(loads, tuned, strict=True):
-        add(load, f"{name} (best for all)", outcomes[name])
+    for family in zip(*tuned, strict=True):
+        name = _one_for_all(family)
+        for load, outcomes in zip(loads, family, strict=True):
+            add(load, f"{name} (best for all)", outcomes[name])
     return rows
 
 
@@ -78,11 +92,11 @@ def _one_for_all(tuned: Sequence[Mapping[str, Outcome]]) -> str:
 
 
 def _fewest(cluster: Cluster, load: Load) -> tuple[str, Outcome]:
-    """The first fleet that keeps the goal and refuses hardly anyone, of fleets that get larger."""
+    """The first fleet, all of it there from the beginning, that keeps the goal and refuses hardly anyone, of fleets that get larger."""
     streams = max(rate for _, rate in load.pieces) * MEAN_TOKENS * cluster.goal_ms / 1000
     least = ceil(streams / cluster.pipeline.target.max_sessions)  # fewer have no room for the peak
-    for candidate in unchanging(cluster.pipeline, least):
-        outcome = Run(cluster, load, candidate.make()).play()
+    for replicas in unchanging(cluster.pipeline, least):
+        outcome = Run(cluster, load, Fixed(replicas), replicas=replicas).play()
         if outcome.kept_share >= PROMISED and outcome.refused <= _HARDLY * outcome.sessions:
             break
-    return f"{candidate.name} (the peak)", outcome
+    return f"fixed {'+'.join(map(str, replicas))} (the peak)", outcome

@@ -17,6 +17,8 @@ from pipespec.planner.scaling.load import FleetLoad
 from pipespec.planner.scaling.scaler import Scaler
 
 UTILISATIONS = (0.5, 0.7, 0.8, 0.9)
+DRAFT_UTILISATIONS = (0.7, 0.88)
+TARGET_UTILISATIONS = (0.84, 0.86, 0.88)
 DRAFT_SESSIONS = (16.0, 64.0)
 TARGET_SESSIONS = (6.0, 8.0, 12.0, 16.0, 24.0)
 
@@ -70,20 +72,31 @@ def ours(pipeline: Pipeline, goal_ms: float, name: str = "ours", **settings: Any
 def on_utilisation(pipeline: Pipeline) -> Iterator[Candidate]:
     """HPA on busy shares, at usual targets."""
     for target in UTILISATIONS:
-        targets = (target,) * len(pipeline.stages)
-        yield Candidate(f"HPA, busy {target:.0%}", partial(Hpa, pipeline, by_utilisation, targets))
+        yield Candidate(
+            f"HPA, busy {target:.0%}", partial(Hpa, pipeline, by_utilisation, _each(pipeline, target))
+        )
+
+
+def on_fine_utilisation(pipeline: Pipeline) -> Iterator[Candidate]:
+    """The same at targets that nobody would guess: close to where the goal is lost, drafts and target apart."""
+    for draft, target in product(DRAFT_UTILISATIONS, TARGET_UTILISATIONS):
+        name = f"HPA, busy {draft:.0%}/{target:.0%}"
+        yield Candidate(name, partial(Hpa, pipeline, by_utilisation, _each(pipeline, target, draft)))
 
 
 def on_sessions(pipeline: Pipeline) -> Iterator[Candidate]:
     """HPA on sessions per replica, at every combination of targets; drafts alike."""
     for draft, target in product(DRAFT_SESSIONS, TARGET_SESSIONS):
-        targets = (*(draft,) * (len(pipeline.stages) - 1), target)
         name = f"HPA, sessions {draft:.0f}/{target:.0f}"
-        yield Candidate(name, partial(Hpa, pipeline, by_sessions, targets))
+        yield Candidate(name, partial(Hpa, pipeline, by_sessions, _each(pipeline, target, draft)))
 
 
-def unchanging(pipeline: Pipeline, least_targets: int) -> Iterator[Candidate]:
+def _each(pipeline: Pipeline, target: float, draft: float | None = None) -> tuple[float, ...]:
+    """What the metric should be of every stage: the same for all, or another for the drafts."""
+    return (*(target if draft is None else draft,) * (len(pipeline.stages) - 1), target)
+
+
+def unchanging(pipeline: Pipeline, least_targets: int) -> Iterator[tuple[int, ...]]:
     """Fleets of a growing number of targets, with a replica of each draft for every three; the cheapest first."""
     for targets in range(least_targets, 33):
-        replicas = (*(-(-targets // 3),) * (len(pipeline.stages) - 1), targets)
-        yield Candidate(f"fixed {'+'.join(map(str, replicas))}", partial(Fixed, replicas))
+        yield (*(-(-targets // 3),) * (len(pipeline.stages) - 1), targets)

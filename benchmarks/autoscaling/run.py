@@ -61,6 +61,7 @@ class Outcome:
     Attributes:
         sessions: that ended.
         kept: of these, how many kept the goal.
+        kept_waiting: the same where the time until there was room counts too.
         refused: sessions that were refused at least once.
         gpu_hours: occupied.
         scalings: of a stage, up or down.
@@ -69,6 +70,7 @@ class Outcome:
 
     sessions: int = 0
     kept: int = 0
+    kept_waiting: int = 0
     refused: int = 0
     gpu_hours: float = 0.0
     scalings: int = 0
@@ -79,11 +81,17 @@ class Outcome:
         """Of all sessions."""
         return self.kept / self.sessions if self.sessions else 1.0
 
+    @property
+    def kept_waiting_share(self) -> float:
+        """Of all sessions, from their first asking on."""
+        return self.kept_waiting / self.sessions if self.sessions else 1.0
+
 
 @dataclass(slots=True, eq=False)
 class _Session:
     tokens: int
     left: float
+    asked_s: float
     began_s: float
     hardness: float
     route: list[Replica | None]
@@ -104,14 +112,17 @@ class Run:
         cluster: that it is on.
         load: that comes.
         policy: that scales.
+        replicas: that are ready at the beginning, by rank; one of each stage, unless said otherwise.
     """
 
-    def __init__(self, cluster: Cluster, load: Load, policy: Policy) -> None:
+    def __init__(
+        self, cluster: Cluster, load: Load, policy: Policy, *, replicas: tuple[int, ...] | None = None
+    ) -> None:
         self._cluster = cluster
         self._load = load
         self._policy = policy
         self._luck = Random(load.seed)
-        self._stages = fleet_of(cluster.pipeline, (1,) * len(cluster.pipeline.stages))
+        self._stages = fleet_of(cluster.pipeline, replicas or (1,) * len(cluster.pipeline.stages))
         self._open: list[_Session] = []
         self._waiting: list[_Waiting] = []
         self._refusals = 0
@@ -158,7 +169,9 @@ class Run:
                 replica.sessions += 1
         tokens = asking.arrival.tokens
         spread = self._speed(route).spread * sqrt(PIECE / tokens)
-        self._open.append(_Session(tokens, float(tokens), now_s, self._hardness(spread), route))
+        self._open.append(
+            _Session(tokens, float(tokens), asking.since_s, now_s, self._hardness(spread), route)
+        )
 
     def _hardness(self, spread: float) -> float:
         """Of a text: lognormal with mean 1."""
@@ -211,9 +224,10 @@ class Run:
         for replica in session.route:
             if replica is not None:
                 replica.sessions -= 1
-        ms = 1e3 * (at_s - session.began_s) / session.tokens
+        allowed_s = session.tokens * self._cluster.goal_ms / 1e3
         self._outcome.sessions += 1
-        self._outcome.kept += ms <= self._cluster.goal_ms
+        self._outcome.kept += at_s - session.began_s <= allowed_s
+        self._outcome.kept_waiting += at_s - session.asked_s <= allowed_s
 
     # Decisions
 

@@ -11,16 +11,15 @@ from typing import Any
 import click
 import torch
 import transformers
-from comparison.machine import cpu_name, slug
+from benchmarks.comparison.machine import cpu_name, slug
+from benchmarks.device_steps import engines
+from benchmarks.device_steps.exactness import check_float32, count_rounding
+from benchmarks.device_steps.floor import bandwidth, bytes_of_weights
+from benchmarks.device_steps.shapes import SHAPES
+from benchmarks.device_steps.timing import time_generate, time_steps
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-
-from device_steps import engines
-from device_steps.exactness import check_float32, count_rounding
-from device_steps.floor import bandwidth, bytes_of_weights
-from device_steps.shapes import SHAPES
-from device_steps.timing import time_generate, time_steps
 
 console = Console()
 

@@ -9,7 +9,7 @@ from random import Random
 import torch
 from transformers import PreTrainedModel
 
-from pipespec.engine.assembly import run_ragged
+from pipespec.engine.assembly import Steps, run_ragged
 from pipespec.engine.batch_builder import BatchBuilder
 from pipespec.engine.blocks import BlockPool
 from pipespec.engine.captured import CapturedSteps, CudaGraphs, uncaptured
@@ -37,7 +37,7 @@ def make_engine(model: PreTrainedModel, launch: Launch, *, num_tokens: int) -> P
     builder = BatchBuilder(device=model.device, block_size=BLOCK_SIZE, min_rows=1)
     if launch is Launch.CAPTURED:
         capture = CudaGraphs() if model.device.type == "cuda" else uncaptured
-        forward = CapturedSteps(runner, builder, capture).forward
+        forward: Steps = CapturedSteps(runner, builder, capture).forward
     else:
         forward = run_ragged(runner, builder)
     limits = EngineLimits(

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from benchmarks.device_steps.engines import Launch, close, make_engine, read
+from benchmarks.device_steps.shapes import ModelShape
 
-from device_steps.engines import Launch, close, make_engine, read
-from device_steps.shapes import ModelShape
 from pipespec.ops.errors import InvariantBroken
 from pipespec.protocol.ids import TokenId
 
@@ -55,7 +55,7 @@ def check_float32(shape: ModelShape, device: torch.device, *, num_tokens: int = 
     logits = model(whole, use_cache=False).logits[0, _PROMPT - 1 : -1]
     top = logits.topk(2).values
     chosen = logits.gather(1, torch.tensor(one, device=device)[:, None])[:, 0]
-    behind = (top[:, 0] - chosen).max().item()
+    behind = float((top[:, 0] - chosen).max().item())
     if one != other or behind > _TOLERANCE:
         raise InvariantBroken(
             f"in float32 on {device} the engine does not say what the model says: captured and ragged steps "

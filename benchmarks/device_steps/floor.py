@@ -21,11 +21,20 @@ def bandwidth(device: torch.device) -> float:
 
 def bytes_of_weights(model: PreTrainedModel) -> int:
     """What a step reads of the model: all weights but the table of input embeddings, of which it reads a few rows."""
-    table = model.get_input_embeddings().weight
+    table = next(model.get_input_embeddings().parameters())
     weights = {id(weight): weight for weight in model.parameters()}
     total = sum(weight.numel() * weight.element_size() for weight in weights.values())
-    is_tied = model.get_output_embeddings().weight is table
-    return total - (0 if is_tied else table.numel() * table.element_size())
+    is_read_whole = model.config.tie_word_embeddings  # as the LM head
+    return total - (0 if is_read_whole else table.numel() * table.element_size())
+
+
+def bytes_of_token(model: PreTrainedModel) -> int:
+    """What a step reads of a token in the cache: its keys and values in every layer, of a Llama."""
+    config = model.config.get_text_config(decoder=True)
+    num_bytes: int = (
+        2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * model.dtype.itemsize
+    )
+    return num_bytes
 
 
 def median_s(run: Callable[[], object], *, device: torch.device, repeats: int = 15) -> float:

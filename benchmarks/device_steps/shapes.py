@@ -45,7 +45,8 @@ class ModelShape:
                     weight.normal_(0.0, self.hidden_size**-0.5, generator=generator)
         # Buffers are not parameters: the rotary frequencies are computed anew, on the device.
         model.model.rotary_emb = type(model.model.rotary_emb)(config=config).to(device)
-        return model.eval()
+        model.eval()
+        return model
 
 
 SHAPES = {

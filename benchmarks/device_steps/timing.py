@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
+from benchmarks.device_steps import engines
+from benchmarks.device_steps.engines import Launch
+from benchmarks.device_steps.floor import bytes_of_token, bytes_of_weights, median_s
 from transformers import PreTrainedModel
 
-from device_steps import engines
-from device_steps.engines import Launch
-from device_steps.floor import bytes_of_weights, median_s
 from pipespec.engine.paged import PagedEngine
 
 WIDTHS = (1, 2, 4, 8, 16)
@@ -66,7 +67,7 @@ def _time_batch(
     for width in WIDTHS if num_sessions == 1 else (1, 8):
         run = partial(engines.step, engine, texts, num_tokens=width)
         ms = 1e3 * median_s(run, device=model.device)
-        read = weights + num_sessions * (context + width) * engine.bytes_per_token
+        read = weights + num_sessions * (context + width) * bytes_of_token(model)
         times.append(StepTime(launch.value, num_sessions, width, context, ms, 1e3 * read / bytes_per_s))
     engines.close(engine, texts)
     return times
@@ -76,11 +77,12 @@ def _time_batch(
 def time_generate(model: PreTrainedModel, *, context: int, bytes_per_s: float) -> list[StepTime]:
     """``generate`` of transformers, per token after the first, with both kinds of cache."""
     ids = torch.randint(0, model.config.vocab_size, (1, context), device=model.device)
-    floor_ms = 1e3 * bytes_of_weights(model) / bytes_per_s
+    floor_ms = 1e3 * (bytes_of_weights(model) + context * bytes_of_token(model)) / bytes_per_s
+    generate: Any = model.generate  # typed as a tensor
     times = []
     for cache in ("dynamic", "static"):
         run = partial(
-            model.generate,
+            generate,
             ids,
             attention_mask=torch.ones_like(ids),
             do_sample=False,

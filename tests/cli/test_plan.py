@@ -72,6 +72,7 @@ def test_a_picture_is_drawn_on_request(file: Path, tmp_path: Path) -> None:
         ["--sessions", "2"],
         ["--latency-ms", "50"],
         ["--sessions", "2", "--rate", "1", "--latency-ms", "50"],
+        ["--rate", "nan", "--latency-ms", "50"],
         ["--plot", "plan.txt"],
         ["--plot", "no/such/folder/plan.svg"],
     ],
@@ -87,3 +88,36 @@ def test_a_pipeline_that_was_not_measured_is_refused_with_the_way_out(
     path.write_text("stages: [{kind: suffix}, {model: some/model}]", encoding="utf-8")
     assert run(["plan", str(path)]) == ASKED_WRONGLY
     assert "pipespec profile" in capsys.readouterr().err
+
+
+def test_requests_that_the_target_cannot_hold_are_refused_before_anything_is_simulated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "short.yaml"
+    path.write_text("stages: [{kind: emulated, emulation: {latency_ms: {1: 9}, context_len: 100}}]")
+    assert run(["plan", str(path), "--sessions", "2", "--latency-ms", "50"]) == ASKED_WRONGLY
+    assert "256 + 128 tokens" in capsys.readouterr().err
+
+
+def test_a_context_too_short_for_a_time_per_token_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "short.yaml"
+    path.write_text("stages: [{kind: emulated, emulation: {latency_ms: {1: 9}, context_len: 2}}]")
+    assert run(["plan", str(path)]) == ASKED_WRONGLY
+    assert "stages[0].emulation.context_len is 2" in capsys.readouterr().err
+
+
+def test_a_table_keeps_its_words_where_names_are_long(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = {**CHAIN, "stages": [dict(one) for one in CHAIN["stages"]]}
+    for one, name in zip(document["stages"], ("d" * 48, "t" * 48), strict=True):
+        one["emulation"] = {**one["emulation"], "stands_for": name}
+    path = tmp_path / "long.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    assert run(["plan", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert f"{'d' * 48} > {'t' * 48}" in shown
+    assert "← best" in shown
+    assert "…" not in shown

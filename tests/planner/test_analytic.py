@@ -17,10 +17,15 @@ from pipespec.planner.analytic import (
     tokens_per_target_step,
     verification_probability,
 )
+from pipespec.planner.prediction import Texts, predict
+from pipespec.planner.simulation.run import NO_OVERHEADS
+from pipespec.planner.variants import synchronous
+from planner.chains import pipeline, stage
 
 ALPHAS = st.floats(0, 1)
 GAMMAS = st.integers(0, 64)
 NF4 = LatencyCurve(((1, 120.0), (2, 428.0)))
+MANY = Texts(count=12, tokens=256, overheads=NO_OVERHEADS)
 
 
 def test_values_by_hand() -> None:
@@ -58,6 +63,28 @@ def test_with_a_flat_curve_the_time_is_the_speed_up_of_the_literature(
     flat = LatencyCurve(((1, 100.0),))
     ms = synchronous_ms_per_token(alpha, gamma, draft_ms=100 / ratio, target=flat)
     assert 100 / ms == pytest.approx(synchronous_speed_up(alpha, gamma, ratio))
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.5, 0.8, 0.9])
+@pytest.mark.parametrize("gamma", [4, 8, 16])
+def test_the_theorem_of_the_paper_is_what_the_simulator_shows(alpha: float, gamma: int) -> None:
+    """Its assumption: all steps of the target take equally long, and just as long as γ + 1 steps of the draft."""
+    draft_ms = 100 / (gamma + 1) - 0.001
+    chain = pipeline(stage({1: draft_ms}, alpha, lookahead=64), stage({1: 100.0}))
+    assert predict(chain, MANY).tokens_per_step == pytest.approx(
+        tokens_per_target_step(alpha, gamma), rel=0.04
+    )
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("gamma", [2, 8])
+def test_synchronous_rounds_take_as_long_as_in_the_simulator(alpha: float, gamma: int) -> None:
+    latency = {1: 100.0, 2: 300.0, 20: 330.0}
+    chain = synchronous(pipeline(stage({1: 10.0}, alpha), stage(latency)), (gamma,))
+    by_formula = synchronous_ms_per_token(
+        alpha, gamma, draft_ms=10.0, target=LatencyCurve(tuple(latency.items()))
+    )
+    assert predict(chain, MANY).ms_per_token == pytest.approx(by_formula, rel=0.04)
 
 
 def test_expensive_verification_wants_long_rounds() -> None:

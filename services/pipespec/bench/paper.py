@@ -14,6 +14,7 @@ from typing import Any
 
 from pipespec.bench.hops import measure_hops
 from pipespec.bench.load import run_load
+from pipespec.bench.metrics import wait_for_replicas
 from pipespec.bench.recorded import Mode, RecordedChain
 from pipespec.emulation.chain import curve_of, language_of
 from pipespec.ops.errors import InvariantBroken
@@ -108,11 +109,13 @@ def run_paper(
     for chain in chains:
         pipeline = parse_pipeline(chain.document(replicas=sessions), source=chain.name)
         with start(pipeline) as running:
+            wait_for_replicas(running)
             hops = [1e3 * seconds for seconds in measure_hops(running.brokers)]
             alone = _cell(Mode.ALONE, pipeline, _serve(running, prompts, few, speculate=False), prompts)
             together = _cell(Mode.PIPELINE, pipeline, _serve(running, prompts, tokens), prompts)
         waiting = synchronous(pipeline, chain.synchronous)
         with start(waiting) as running:
+            wait_for_replicas(running)
             turns = _cell(Mode.SYNCHRONOUS, waiting, _serve(running, prompts, tokens), prompts)
         yield PaperRow(
             chain,

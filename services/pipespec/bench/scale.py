@@ -14,6 +14,7 @@ from typing import Any
 from pipespec.bench.flood import flood
 from pipespec.bench.hops import measure_hops
 from pipespec.bench.load import run_load
+from pipespec.bench.metrics import wait_for_replicas
 from pipespec.bench.paper import Start, check_texts
 from pipespec.bench.usage import Usage, read_usage
 from pipespec.ops.pipeline import Pipeline, parse_pipeline
@@ -120,6 +121,7 @@ def run_scale(cells: Sequence[Cell], start: Start, *, seed: int = 1) -> Iterator
         mine = [cell for cell in cells if cell.replicas == replicas]
         pipeline = emulated_chain(replicas=replicas, max_sessions=max(cell.sessions for cell in mine))
         with start(pipeline) as running:
+            wait_for_replicas(running)
             for cell in mine:
                 yield _measure(running, cell, seed)
 

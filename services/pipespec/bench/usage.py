@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import urllib.request
 from dataclasses import dataclass
 
 import psutil
 
+from pipespec.bench.metrics import metric
 from pipespec.ops.pipeline import Pipeline
 
 _ROLES = ("broker", "gateway", "stage")
-_TIMEOUT_S = 5.0
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +41,12 @@ def read_usage(pipeline: Pipeline) -> Usage:
                 cpu_s[role] += _cpu_s(child)
         except psutil.NoSuchProcess:
             continue
-    return Usage(cpu_s, forwarded=sum(_forwarded(broker.metrics_port) for broker in pipeline.brokers))
+    forwarded = sum(
+        metric(broker.metrics_port, "pipespec_broker_received_messages_total") for broker in pipeline.brokers
+    )
+    return Usage(cpu_s, int(forwarded))
 
 
 def _cpu_s(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
-
-
-def _forwarded(port: int) -> int:
-    with _direct.open(f"http://127.0.0.1:{port}/metrics", timeout=_TIMEOUT_S) as response:
-        lines = response.read().decode().splitlines()
-    values = [
-        line.rsplit(" ", 1)[1] for line in lines if line.startswith("pipespec_broker_received_messages_total")
-    ]
-    return int(sum(float(value) for value in values))

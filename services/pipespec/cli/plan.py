@@ -70,6 +70,8 @@ def _load(sessions: int | None, rate: float | None, latency_ms: float | None) ->
     amount = sessions if sessions is not None else rate
     if latency_ms is not None and not math.isfinite(latency_ms):
         raise click.UsageError("--latency-ms must be a number of milliseconds")
+    if rate is not None and not math.isfinite(rate):
+        raise click.UsageError("--rate must be a number of requests per second")
     if (amount is None) != (latency_ms is None):
         raise click.UsageError("--latency-ms needs --sessions or --rate, and they need it")
     return None if amount is None or latency_ms is None else (amount, latency_ms)

@@ -7,27 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from pipespec.cli.pictures import check_can_draw
 from pipespec.cli.progress import progress_bar
-from pipespec.emulation.chain import curve_of, name_of
+from pipespec.emulation.chain import curve_of, emulation_of, name_of
 from pipespec.ops.errors import SettingsError
 from pipespec.ops.pipeline import Pipeline, StageKind
 from pipespec.planner.search import Comparison, Option, compare, num_searches
 from pipespec.planner.sizing import Demand, Sizing, size
 
 _TABLE_WIDTH = 118
+_UNBOUNDED = 10_000
 _PERCENT_WORTH_SAYING = 3
+_SHORTEST_CONTEXT = 3
 
 
 def make_plan(pipeline: Pipeline, demand: Demand | None, *, as_json: bool, plot: Path | None) -> None:
     """Compare all variants, size the best one for ``demand``, and show both.
 
     Raises:
-        SettingsError: a stage is not emulated, or nothing can draw.
+        SettingsError: a stage is not emulated, its context holds too little, or nothing can draw.
     """
     _check_is_measured(pipeline)
+    if demand is not None:
+        _check_fits(pipeline, demand)
     if plot is not None:
         check_can_draw(plot)
     with progress_bar() as on_progress:
@@ -51,13 +56,22 @@ def make_plan(pipeline: Pipeline, demand: Demand | None, *, as_json: bool, plot:
         document = plan_document(pipeline, comparison, demand, sizing)
         print(json.dumps(document, indent=1))  # noqa: T201 - the output
         return
-    console = Console(width=max(Console().width, _TABLE_WIDTH))
-    console.print(_table(pipeline, comparison))
+    table = _table(pipeline, comparison)
+    console = _wide_enough(table)
+    console.print(table)
     for line in advice(pipeline, comparison):
         console.print(line, highlight=False)
     if demand is not None and sizing is not None:
         console.print(_sizing_line(demand, sizing), highlight=False)
         console.print(_sizing_table(comparison.best, sizing))
+
+
+def _wide_enough(table: Table) -> Console:
+    """A table keeps its words, also where the output is not a terminal: cut figures are wrong figures."""
+    console = Console()
+    unbounded = console.options.update(max_width=_UNBOUNDED)
+    console.width = max(console.width, _TABLE_WIDTH, Measurement.get(console, unbounded, table).maximum)
+    return console
 
 
 def _check_is_measured(pipeline: Pipeline) -> None:
@@ -71,6 +85,21 @@ def _check_is_measured(pipeline: Pipeline) -> None:
             raise SettingsError(
                 f"stages[{rank}].emulation.latency_ms: a step takes no time; nothing can be planned with it"
             )
+        context_len = emulation_of(stage).context_len
+        if context_len < _SHORTEST_CONTEXT:
+            raise SettingsError(
+                f"stages[{rank}].emulation.context_len is {context_len}: a prompt and the two tokens that a time per token "
+                f"needs take {_SHORTEST_CONTEXT}"
+            )
+
+
+def _check_fits(pipeline: Pipeline, demand: Demand) -> None:
+    context_len = emulation_of(pipeline.target).context_len
+    if demand.prompt + demand.tokens > context_len:
+        raise SettingsError(
+            f"{demand.prompt} + {demand.tokens} tokens of a request do not fit into the target's context_len of {context_len}; "
+            "give a smaller --prompt or --tokens"
+        )
 
 
 def _table(pipeline: Pipeline, comparison: Comparison) -> Table:

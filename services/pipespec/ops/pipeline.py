@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pipespec.ops.cluster import AutoscalerSettings, KubernetesSettings, ScalingSettings
 from pipespec.ops.edge_security import EdgeSecuritySettings
 from pipespec.ops.errors import SettingsError
+from pipespec.ops.resume import ResumeSettings
 from pipespec.ops.settings import Port, Settings, UniqueKeys
 
 
@@ -151,7 +152,7 @@ class BrokerSettings(Settings):
     metrics_port: Port = 0
 
 
-class GatewaySettings(EdgeSecuritySettings):
+class GatewaySettings(EdgeSecuritySettings, ResumeSettings):
     """Where clients come in, and what they may ask."""
 
     http_port: Port = 8000

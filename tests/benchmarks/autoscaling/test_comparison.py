@@ -46,6 +46,13 @@ def test_a_fleet_that_never_changes_costs_its_gpus_and_loses_no_session(cluster:
     assert outcome.sessions == pytest.approx(arrived, abs=60)  # but for those that are open at the end
 
 
+def test_a_fleet_that_is_there_from_the_beginning_refuses_nobody_that_it_has_room_for(
+    cluster: Cluster,
+) -> None:
+    assert Run(cluster, Load("at once", ((300.0, 3.0),)), Fixed((2, 3)), replicas=(2, 3)).play().refused == 0
+    assert Run(cluster, Load("at once", ((300.0, 3.0),)), Fixed((2, 3))).play().refused > 0
+
+
 def test_the_same_load_gives_the_same_outcome(cluster: Cluster) -> None:
     short = Load("ten minutes", ((300.0, 0.5), (300.0, 3.0)))
     outcomes = [Run(cluster, short, Ours(cluster.pipeline, goal_ms=GOAL_MS)).play() for _ in range(2)]
@@ -56,6 +63,7 @@ def test_who_finds_no_target_asks_again_and_is_served(cluster: Cluster) -> None:
     burst = Load("burst", ((20.0, 10.0), (300.0, 0.0)))
     outcome = Run(cluster, burst, Fixed((1, 1))).play()
     assert outcome.refused > 0
+    assert outcome.kept_waiting < outcome.kept  # who has waited is later than its speed says
     assert outcome.sessions == sum(1 for _ in burst.arrivals())
 
 

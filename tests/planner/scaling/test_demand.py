@@ -43,7 +43,7 @@ def test_requests_that_were_refused_again_and_again_are_the_same_clients() -> No
     )
 
 
-def test_a_surge_is_answered_once_until_its_replicas_are_there() -> None:
+def test_a_surge_is_answered_once_until_its_replicas_have_had_time_to_serve_the_pile() -> None:
     meter = DemandMeter()
 
     def read(at_s: float, sessions: int, ready: tuple[int, int]) -> bool:
@@ -56,8 +56,10 @@ def test_a_surge_is_answered_once_until_its_replicas_are_there() -> None:
         True,
         True,
     ]
-    assert not read(75, 200, (4, 4))
-    assert read(90, 150, (4, 4))  # it shrinks
+    assert read(75, 200, (4, 4))  # they have only just come
+    assert read(90, 210, (4, 4))
+    assert not read(105, 220, (4, 4))
+    assert read(120, 150, (4, 4))  # it shrinks
 
 
 def test_after_a_surge_the_average_starts_anew() -> None:

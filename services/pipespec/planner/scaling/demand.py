@@ -5,7 +5,7 @@ moment say little; sessions times goal over their time per token is the same at 
 averaged over a minute, unless it jumps: what fluctuates faster costs a little speed, more replicas would come too late for it.
 
 Beyond that, in a *surge*, sessions pile up, and their number grows for as long as the new replicas load, whatever the demand is.
-A surge is answered by what is there in its first moments, and again if sessions still pile up when those replicas are there.
+A surge is answered by what is there in its first moments, and again if sessions still pile up when those replicas have been there for a while.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _AVERAGED_S = 60.0
 _CHANCE = 3.0
 """Standard deviations of a Poisson number; what is beyond is no chance and counts at once."""
 _ANSWER_S = 30.0
-"""From the beginning of a surge: time to see how large it is."""
+"""From the beginning of a surge: time to see how large it is. From its replicas' coming: time to take in what has piled up."""
 _SLOWER = 1.1
 """Than the goal: a surge. Right at the goal is where the cheapest fleet is."""
 _RETRY_S = 1.0
@@ -51,6 +51,7 @@ class DemandMeter:
         self._before_s: float | None = None
         self._average: float | None = None
         self._surge_s: float | None = None
+        self._loading_s = 0.0
         self._pile = 0.0
 
     def read(self, load: FleetLoad, *, goal_ms: float) -> Demand:
@@ -77,10 +78,12 @@ class DemandMeter:
     def _surge(self, load: FleetLoad, waited_s: float) -> Demand:
         asking = load.refused * min(1.0, _RETRY_S / waited_s) if waited_s else float(load.refused)
         streams = load.sessions + asking
-        is_loading = any(stage.ready < stage.asked for stage in load.stages)
+        if any(stage.ready < stage.asked for stage in load.stages):
+            self._loading_s = load.now_s
+        is_settling = load.now_s - self._loading_s <= _ANSWER_S
         is_shrinking = streams < self._pile
         self._pile = streams
-        if self._surge_s is None or not (is_loading or is_shrinking):
+        if self._surge_s is None or not (is_settling or is_shrinking):
             self._surge_s = load.now_s
         is_answered = is_shrinking or load.now_s - self._surge_s > _ANSWER_S
         return Demand(streams, streams, is_jump=True, is_surge=True, is_answered=is_answered)
