@@ -17,6 +17,7 @@ from pipespec.broker.forwarder import Forwarder
 from pipespec.broker.service import BrokerMetrics
 from pipespec.bus.link import BusLink
 from pipespec.engine.load import load_engine
+from pipespec.gateway.gate import Limits
 from pipespec.gateway.metrics import GatewayMetrics
 from pipespec.gateway.sessions import PipelineBackend
 from pipespec.ops.pipeline import BrokerSettings, Pipeline
@@ -74,7 +75,7 @@ def _of_gateway(pipeline: Pipeline) -> Iterable[Metric]:
     timers = Timers.of(pipeline.timers)
     fleet = Fleet(num_stages=len(pipeline.stages), tokenizer=bytes(16), timers=timers)
     backend = PipelineBackend(
-        GatewayReplica(fleet, timers), replica="g0", max_sessions=1, tick_s=1.0, endings=frozenset
+        GatewayReplica(fleet, timers), replica="g0", limits=Limits(sessions=1), tick_s=1.0, endings=frozenset
     )
     with closing(BusLink(pipeline.brokers, inbox=b"gateway.g0.")) as link:
         return list(GatewayMetrics(backend, link).collect())

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pipespec.broker.forwarder import Forwarder
 from pipespec.bus.link import BusLink
 from pipespec.engine.load import load_engine
+from pipespec.gateway.gate import Limits
 from pipespec.gateway.sessions import PipelineBackend
 from pipespec.ops.pipeline import BrokerSettings, Pipeline, StageSettings, TimerSettings
 from pipespec.protocol.fleet import Fleet
@@ -96,7 +97,7 @@ class LocalChain:
         self.stages = [StageThread(pipeline, rank) for rank in range(len(stages))]
         fleet = Fleet(num_stages=len(stages), tokenizer=self.stages[-1].tokenizer, timers=timers)
         self.backend = PipelineBackend(
-            GatewayReplica(fleet, timers), replica="g0", max_sessions=64, tick_s=0.025
+            GatewayReplica(fleet, timers), replica="g0", limits=Limits(sessions=64), tick_s=0.025
         )
         self._link = BusLink(brokers, inbox=gateway_inbox("g0"), topics=[FLEET], on_news=self.backend.on_news)
         self.backend.attach(self._link)

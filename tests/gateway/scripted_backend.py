@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from pipespec.gateway.backend import StageStats, Tokens
+from pipespec.gateway.gate import Gate, Limits, Permit, Pool
 from pipespec.protocol.ids import Position, Rank, TokenId
 from pipespec.protocol.messages import EndReason, StageCounters
 from pipespec.protocol.sampling import Sampling
@@ -97,7 +98,16 @@ class ScriptedBackend:
         self.context_len = context_len
         self.opened: list[ScriptedStream] = []
         self.refusal: Exception | None = None
+        self.gate = Gate(Limits(sessions=1000), pool=lambda: Pool(num_open=self.num_open, room=1000))
         self._news = asyncio.Condition()
+
+    @property
+    def num_open(self) -> int:
+        """Sessions that have not ended."""
+        return sum(stream.end is None for stream in self.opened)
+
+    def enter(self, *, num_bytes: int) -> Permit:
+        return self.gate.enter(num_bytes=num_bytes)
 
     async def open(
         self, *, prompt: Sequence[TokenId], sampling: Sampling, speculate: bool = True

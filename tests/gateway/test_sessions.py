@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from pipespec.gateway.gate import Limits
 from pipespec.gateway.sessions import PipelineBackend
 from pipespec.ops.errors import Overloaded, Unavailable
 from pipespec.ops.pipeline import TimerSettings
@@ -41,7 +42,7 @@ async def backend(endings: set[Member]) -> AsyncIterator[PipelineBackend]:
     timers = Timers.of(TimerSettings())
     core = GatewayReplica(Fleet(num_stages=1, tokenizer=TARGET.tokenizer, timers=timers), timers)
     async with PipelineBackend(
-        core, replica="g7", max_sessions=2, tick_s=0.01, endings=lambda: frozenset(endings)
+        core, replica="g7", limits=Limits(sessions=2), tick_s=0.01, endings=lambda: frozenset(endings)
     ) as backend:
         beat = TARGET.heartbeat(
             model="m", context_len=99, draining=False, turn=1, sessions=0, counters=StageCounters()

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pipespec.gateway.gate import Permit
 from pipespec.protocol.ids import Position, Rank, TokenId
 from pipespec.protocol.messages import EndReason, StageCounters
 from pipespec.protocol.sampling import Sampling
@@ -55,6 +56,14 @@ class TokenStream(Protocol):
 
 class Backend(Protocol):
     """The pipeline, seen by the client adapters."""
+
+    def enter(self, *, num_bytes: int) -> Permit:
+        """Count in a request whose prompts take so many bytes; it asks its permit for room before it opens sessions.
+
+        Raises:
+            Overloaded: there is no room, not even to wait.
+            Unavailable: no target replica is ready, or the gateway is draining.
+        """
 
     @property
     def is_ready(self) -> bool:

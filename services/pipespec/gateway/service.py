@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from pipespec.bus.link import BusLink
 from pipespec.emulation.vocabulary import CHAT_TEMPLATE, byte_tokenizer
 from pipespec.gateway.access import Access
+from pipespec.gateway.gate import Limits
 from pipespec.gateway.grpc import serve_grpc
 from pipespec.gateway.metrics import GatewayMetrics
 from pipespec.gateway.openai import create_app, serve_http
@@ -83,7 +84,7 @@ async def _serve(
     backend = PipelineBackend(
         GatewayReplica(fleet, timers),
         replica=replica,
-        max_sessions=pipeline.gateway.max_sessions,
+        limits=Limits.of(pipeline.gateway),
         tick_s=timers.heartbeat_s / 2,
         endings=endings,
     )

@@ -19,6 +19,7 @@ import structlog
 
 from pipespec.bus.link import BusLink
 from pipespec.gateway.backend import StageStats, Tokens
+from pipespec.gateway.gate import Gate, Limits, Permit, Pool
 from pipespec.ops.errors import Overloaded, SessionLost, Unavailable
 from pipespec.protocol.gateway_replica import (
     Committed,
@@ -41,6 +42,10 @@ from pipespec.protocol.sampling import Sampling
 from pipespec.protocol.streams import Resume, Resumed
 
 log = structlog.get_logger(__name__)
+
+
+def _draining() -> Unavailable:
+    return Unavailable("the gateway is shutting down; try another replica", code="server_shutting_down")
 
 
 class SessionStream:
@@ -133,7 +138,7 @@ class PipelineBackend:
     Args:
         core: of this gateway.
         replica: its name.
-        max_sessions: open at once.
+        limits: of what is taken in at once.
         tick_s: seconds between turns of the clock.
         endings: asked at every turn; what the cluster knows beside the heartbeats.
     """
@@ -143,18 +148,19 @@ class PipelineBackend:
         core: GatewayReplica,
         *,
         replica: str,
-        max_sessions: int,
+        limits: Limits,
         tick_s: float,
         endings: Endings = frozenset,
     ) -> None:
         self.core = core
         self.is_leaving = False
         self.is_draining = False
-        self.num_refused = 0
+        self._num_unplaced = 0
+        self.gate = Gate(limits, pool=self._pool)
         self._replica = replica
         self.turned_s = time.monotonic()
         self._link: BusLink | None = None
-        self._max_sessions = max_sessions
+        self._max_sessions = limits.sessions
         self._tick_s = tick_s
         self._endings = endings
         self._fellows: Fellows | None = None
@@ -207,8 +213,10 @@ class PipelineBackend:
         self.is_leaving = True
         await asyncio.sleep(delay_s)
         self.is_draining = True
+        self.gate.close(_draining)
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
+                await self.gate.empty()  # what is committed may still be on its way to a client
                 while self.num_sessions:
                     self._session_ended.clear()
                     await self._session_ended.wait()
@@ -232,18 +240,29 @@ class PipelineBackend:
         return self.core.fleet.vocab_size
 
     @property
+    def num_refused(self) -> int:
+        """Requests for which there was no room, since the start."""
+        return self.gate.num_refused + self._num_unplaced
+
+    @property
     def num_sessions(self) -> int:
         """Open now."""
         return len(self.core.sessions)
+
+    def enter(self, *, num_bytes: int) -> Permit:
+        """Count a request in, see ``Backend``."""
+        return self.gate.enter(num_bytes=num_bytes)
+
+    def _pool(self) -> Pool | None:
+        now, fleet = time.monotonic(), self.core.fleet
+        return None if fleet.target(now) is None else Pool(self.num_sessions, fleet.room(now))
 
     async def open(
         self, *, prompt: Sequence[TokenId], sampling: Sampling, speculate: bool = True
     ) -> SessionStream:
         """Start a session, see ``Backend``."""
         if self.is_draining:
-            raise Unavailable(
-                "the gateway is shutting down; try another replica", code="server_shutting_down"
-            )
+            raise _draining()
         session_id = SessionId(secrets.token_bytes(SESSION_ID_LEN))
         try:
             self._check_room()
@@ -251,7 +270,7 @@ class PipelineBackend:
                 time.monotonic(), session_id, prompt=tuple(prompt), sampling=sampling, speculate=speculate
             )
         except Overloaded:
-            self.num_refused += 1
+            self._num_unplaced += 1
             raise
         stream = self._streams[session_id] = SessionStream(self, session_id)
         self._carry_out()
@@ -316,6 +335,7 @@ class PipelineBackend:
             self._carry_out()
             if self._fellows is not None:
                 self._fellows.on_timer(self.turned_s)
+            self.gate.turn()
             await asyncio.sleep(self._tick_s)
 
     def _carry_out(self) -> None:
@@ -331,6 +351,7 @@ class PipelineBackend:
                 continue
             if isinstance(event, Ended):
                 self._session_ended.set()
+                self.gate.turn()
             stream = self._streams.get(event.session)
             if stream is not None:
                 stream.tell(event)

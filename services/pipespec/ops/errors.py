@@ -38,7 +38,12 @@ class RequestError(PipespecError):
         message: for the client: what was expected and what came.
         code: stable machine-readable word, the ``code`` of an OpenAI error body (``RELIABILITY`` row names).
         param: the offending request field, where there is one.
+
+    Attributes:
+        retry_after_s: the same request may succeed after so many seconds; None where that is not known.
     """
+
+    retry_after_s: float | None = None
 
     def __init__(self, message: str, *, code: str = "invalid_request", param: str | None = None) -> None:
         super().__init__(message)
@@ -60,6 +65,7 @@ class Unavailable(RequestError):
     """The pipeline cannot serve now: no target replica is ready, or the service is shutting down."""
 
     retriable = True
+    retry_after_s = 1.0
 
     @classmethod
     def no_target(cls) -> Self:
@@ -74,3 +80,4 @@ class SessionLost(RequestError):
     """A session ended before its last token; nothing that was already sent is wrong."""
 
     retriable = True
+    retry_after_s = 1.0

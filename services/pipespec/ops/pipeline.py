@@ -15,6 +15,7 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from pipespec.ops.admission import AdmissionSettings
 from pipespec.ops.cluster import AutoscalerSettings, KubernetesSettings, ScalingSettings
 from pipespec.ops.edge_security import EdgeSecuritySettings
 from pipespec.ops.errors import SettingsError
@@ -152,7 +153,7 @@ class BrokerSettings(Settings):
     metrics_port: Port = 0
 
 
-class GatewaySettings(EdgeSecuritySettings, ResumeSettings):
+class GatewaySettings(AdmissionSettings, EdgeSecuritySettings, ResumeSettings):
     """Where clients come in, and what they may ask."""
 
     http_port: Port = 8000
@@ -163,8 +164,6 @@ class GatewaySettings(EdgeSecuritySettings, ResumeSettings):
     """Lets tools such as grpcurl list the API; ``pipespec up`` turns it on."""
     model_name: str | None = None
     """What clients call the model; default: the last part of the target's reference."""
-    max_sessions: int = Field(default=64, ge=1, le=100_000)
-    """Sessions open at once; more are answered with 429."""
     default_max_tokens: int = Field(default=512, ge=1)
     """Of requests that name none, bounded by what the context leaves."""
     request_timeout_s: float = Field(default=300.0, gt=0, le=3600)

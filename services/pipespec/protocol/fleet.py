@@ -123,6 +123,11 @@ class Fleet:
         usable = [m for m in self._heard if m[0] == self.target_rank and self.is_usable(now, m)]
         return self.beat_of(min(usable)) if usable else None
 
+    def room(self, now: float) -> int:
+        """Sessions that all usable target replicas together still take."""
+        usable = (m for m in self._heard if m[0] == self.target_rank and self.is_usable(now, m))
+        return sum(max(0, self._heard[m].beat.max_sessions - self._load(m)) for m in usable)
+
     def route(
         self,
         now: float,

@@ -7,10 +7,12 @@ and nothing else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from contextlib import ExitStack
 
 from pipespec.gateway.access import Principal
 from pipespec.gateway.backend import Backend, TokenStream
+from pipespec.gateway.gate import Permit
 from pipespec.gateway.generation.admission import Admission, Plan
 from pipespec.gateway.generation.choice import Choice, cancelled, deadline_exceeded
 from pipespec.gateway.generation.generation import Generation
@@ -118,32 +120,29 @@ class Generator:
         interrupt: asyncio.Future[RequestError] = loop.create_future()
         deadline = loop.time() + min(request.timeout_s or self._timeout_s, self._timeout_s)
         num_choices = len(request.prompts) * request.n
-        if principal is not None:
-            principal.check_model(self.model_name)
-            principal.enter(num_choices)
-        self._active[key] = interrupt
-
-        def leave() -> None:
-            del self._active[key]
+        with ExitStack() as held:  # given back where the start fails
             if principal is not None:
-                principal.leave(num_choices)
+                principal.check_model(self.model_name)
+                principal.enter(num_choices)
+                held.callback(principal.leave, num_choices)
+            permit = self._backend.enter(num_bytes=request.num_bytes)
+            held.callback(permit.leave)
+            self._active[key] = interrupt
+            held.callback(self._active.pop, key)
+            opening = self._admit_and_open(request, permit, deadline=deadline)
+            choices = await _unless_interrupted(opening, interrupt, deadline=deadline)
+            on_close = held.pop_all().close
+        return Generation(choices, deadline=deadline, interrupt=interrupt, record=record, on_close=on_close)
 
-        try:
-            async with asyncio.timeout_at(deadline) as timer:
-                plans = await self._admission.plan(request)
-                choices = await self._open(plans, request, deadline=deadline)
-        except BaseException as error:
-            leave()
-            if isinstance(error, TimeoutError) and timer.expired():
-                raise deadline_exceeded() from error
-            raise
-        return Generation(
-            choices,
-            deadline=deadline,
-            interrupt=interrupt,
-            record=record,
-            on_close=leave,
-        )
+    async def _admit_and_open(
+        self, request: GenerationRequest, permit: Permit, *, deadline: float
+    ) -> list[Choice]:
+        plans = await self._admission.plan(request)
+        tokens = sum(len(plan.prompt) + plan.sampling.max_tokens for plan in plans)
+        await permit.admitted(sessions=len(plans), tokens=tokens)
+        choices = await self._open(plans, request, deadline=deadline)
+        permit.opened()
+        return choices
 
     async def _open(
         self, plans: Sequence[Plan], request: GenerationRequest, *, deadline: float
@@ -175,3 +174,32 @@ class Generator:
 
 def _key(request_id: str, principal: Principal | None) -> _Key:
     return (None if principal is None else principal.name, request_id)
+
+
+async def _unless_interrupted(
+    opening: Coroutine[None, None, list[Choice]], interrupt: asyncio.Future[RequestError], *, deadline: float
+) -> list[Choice]:
+    """What ``opening`` opens.
+
+    Raises:
+        RequestError: it is refused, interrupted or late; then nothing stays open.
+    """
+    task = asyncio.create_task(opening)
+    left_s = deadline - asyncio.get_running_loop().time()
+    try:
+        await asyncio.wait({task, interrupt}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        await _finish(task)
+    except asyncio.CancelledError:
+        await _finish(task)
+        if not task.cancelled() and task.exception() is None:  # it was open a moment before
+            await asyncio.gather(*(choice.close(EndReason.CANCELLED) for choice in task.result()))
+        raise
+    if task.cancelled():
+        raise interrupt.result() if interrupt.done() else deadline_exceeded()
+    return task.result()
+
+
+async def _finish(task: asyncio.Task[list[Choice]]) -> None:
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import dataclass, field
+from sys import getsizeof
 
 from pipespec.gateway.text import ChatMessage
 from pipespec.ops.errors import RequestError
@@ -23,6 +24,8 @@ MAX_CHOICES = 4
 MAX_STOP_STRINGS = 4
 MAX_STOP_CHARS = 256
 
+_TOKEN_BYTES = 36
+"""An integer and its place in a tuple."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 
 
@@ -111,6 +114,11 @@ class GenerationRequest:
             raise _refused("timeout_s", self.timeout_s, "a number above 0")
         self._check_stop()
 
+    @property
+    def num_bytes(self) -> int:
+        """What its prompts take in memory."""
+        return sum(_num_bytes(prompt) for prompt in self.prompts)
+
     def _check_stop(self) -> None:
         if len(self.stop) > MAX_STOP_STRINGS:
             raise _refused("stop", f"{len(self.stop)} strings", f"at most {MAX_STOP_STRINGS}")
@@ -119,6 +127,16 @@ class GenerationRequest:
                 raise _refused(
                     "stop", f"a string of {len(stop)} characters", f"1 to {MAX_STOP_CHARS} characters"
                 )
+
+
+def _num_bytes(prompt: Prompt) -> int:
+    match prompt:
+        case TextPrompt(text):
+            return getsizeof(text)
+        case TokenPrompt(ids):
+            return _TOKEN_BYTES * len(ids)
+        case ChatPrompt(messages):
+            return sum(getsizeof(message.content) for message in messages)
 
 
 def _refused(param: str, value: object, allowed: str) -> RequestError:

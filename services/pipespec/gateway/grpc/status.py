@@ -44,6 +44,6 @@ def trailers_of(error: RequestError) -> tuple[tuple[str, str], ...]:
     trailers = [(CODE, error.code)]
     if error.param is not None:
         trailers.append((PARAM, error.param))
-    if isinstance(error, Overloaded):
+    if error.retry_after_s is not None:
         trailers.append((RETRY_AFTER_MS, str(round(error.retry_after_s * 1000))))
     return tuple(trailers)

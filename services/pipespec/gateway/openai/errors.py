@@ -15,8 +15,6 @@ from pipespec.ops.errors import Overloaded, RequestError, SessionLost, Unavailab
 CLIENT_CLOSED_REQUEST = 499
 """Nobody reads it; it is for logs and metrics."""
 
-_RETRY_AFTER_S = 1.0
-
 _BY_CODE: dict[str, tuple[int, str]] = {
     "invalid_api_key": (401, "authentication_error"),
     "model_not_allowed": (403, "permission_error"),
@@ -64,9 +62,8 @@ def error_response(error: RequestError, *, request_id: str) -> JSONResponse:
     """The whole answer; says when to retry where that helps."""
     status = status_of(error)
     headers = {}
-    if status in (429, 503):
-        retry_after_s = error.retry_after_s if isinstance(error, Overloaded) else _RETRY_AFTER_S
-        headers["retry-after"] = str(max(1, math.ceil(retry_after_s)))
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
     return JSONResponse(error_body(error, request_id=request_id), status_code=status, headers=headers)
 
 

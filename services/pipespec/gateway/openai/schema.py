@@ -88,6 +88,7 @@ class GenerationBody(_Body):
     include_stats: bool = False
     return_token_ids: bool = False
     resumable: bool = False
+    timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @property
     def includes_usage(self) -> bool:
@@ -123,6 +124,7 @@ class GenerationBody(_Body):
             speculate=self.speculate,
             ignore_eos=self.ignore_eos,
             include_stats=self.include_stats,
+            timeout_s=self.timeout_s,
         )
 
     def _sampling(self) -> Sampling:

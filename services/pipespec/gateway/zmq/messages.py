@@ -240,7 +240,7 @@ def pack_error(request_id: str | None, error: RequestError) -> bytes:
         message=str(error),
         param=error.param,
         kind=_kind(error),
-        retry_after_s=error.retry_after_s if isinstance(error, Overloaded) else None,
+        retry_after_s=error.retry_after_s,
     )
 
 

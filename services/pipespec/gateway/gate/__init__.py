@@ -1,0 +1,6 @@
+"""The gate of a gateway: who is let in, who waits for room, who is sent away and for how long."""
+
+from pipespec.gateway.gate.gate import Gate, Permit
+from pipespec.gateway.gate.ledger import Limits, Pool
+
+__all__ = ["Gate", "Limits", "Permit", "Pool"]
