@@ -15,9 +15,9 @@ from pipespec.gateway.sessions import PipelineBackend
 from pipespec.ops.errors import Overloaded, Unavailable
 from pipespec.ops.pipeline import TimerSettings
 from pipespec.protocol.fleet import Fleet
-from pipespec.protocol.gateway_replica import GatewayReplica
-from pipespec.protocol.ids import Member, Rank, Topic
-from pipespec.protocol.messages import StageCounters
+from pipespec.protocol.gateway_replica import Committed, Ended, GatewayReplica
+from pipespec.protocol.ids import Member, Position, Rank, Topic
+from pipespec.protocol.messages import EndReason, StageCounters
 from pipespec.protocol.place import Place
 from pipespec.protocol.sampling import Sampling
 from pipespec.protocol.streams import Resume, Resumed
@@ -42,7 +42,11 @@ async def backend(endings: set[Member]) -> AsyncIterator[PipelineBackend]:
     timers = Timers.of(TimerSettings())
     core = GatewayReplica(Fleet(num_stages=1, tokenizer=TARGET.tokenizer, timers=timers), timers)
     async with PipelineBackend(
-        core, replica="g7", limits=Limits(sessions=2), tick_s=0.01, endings=lambda: frozenset(endings)
+        core,
+        replica="g7",
+        limits=Limits(sessions=2, waiting=1, patience_s=0.1),
+        tick_s=0.01,
+        endings=lambda: frozenset(endings),
     ) as backend:
         beat = TARGET.heartbeat(
             model="m", context_len=99, draining=False, turn=1, sessions=0, counters=StageCounters()
@@ -113,3 +117,45 @@ async def test_what_another_gateway_says_reaches_who_keeps_the_streams(backend: 
     backend._carry_out()
     assert heard == [said.sender, said.message]
     await asyncio.wait_for(turned.wait(), 60)
+
+
+async def test_tokens_that_wait_for_a_slow_consumer_come_in_pieces_of_bounded_size(
+    backend: PipelineBackend,
+) -> None:
+    stream = await backend.open(prompt=ids(1), sampling=Sampling(max_tokens=1000))
+    for start in range(600):
+        stream.tell(Committed(stream.session, Position(start), ids(start % 99)))
+    stream.tell(Ended(stream.session, EndReason.LENGTH, ("t-0",)))
+    pieces = [tokens async for tokens in stream]
+    assert [(piece.start, len(piece.ids)) for piece in pieces] == [(0, 256), (256, 256), (512, 88)]
+    assert [token for piece in pieces for token in piece.ids] == [start % 99 for start in range(600)]
+
+
+async def test_a_request_waits_for_a_session_to_end_and_is_refused_when_none_does(
+    endings: set[Member], backend: PipelineBackend
+) -> None:
+    permits = [backend.enter(num_bytes=1) for _ in range(3)]
+    streams = []
+    for permit in permits[:2]:
+        await permit.admitted(sessions=1, tokens=5)
+        streams.append(await backend.open(prompt=ids(1), sampling=SAMPLING))
+        permit.opened()
+    waiting = asyncio.create_task(permits[2].admitted(sessions=1, tokens=5))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await streams[0].close()  # its tokens may still be on their way: its place is free all the same
+    await waiting
+    late = asyncio.create_task(backend.enter(num_bytes=1).admitted(sessions=1, tokens=5))
+    with pytest.raises(Overloaded) as refusal:
+        await asyncio.wait_for(late, 60)
+    assert refusal.value.code == "queue_timeout"
+    assert backend.heartbeat().refused == 1
+
+
+async def test_a_drain_waits_for_what_is_still_on_its_way_to_clients(backend: PipelineBackend) -> None:
+    permit = backend.enter(num_bytes=1)
+    draining = asyncio.create_task(backend.drain(timeout_s=60.0))
+    await asyncio.wait({draining}, timeout=0.05)
+    assert not draining.done()
+    permit.leave()
+    await asyncio.wait_for(draining, 30)

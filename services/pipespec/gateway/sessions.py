@@ -1,7 +1,7 @@
 """The pipeline as the client adapters see it: the gateway's core on the event loop, the bus behind it.
 
 The core is owned by the event loop: the bus thread fills a bounded inbox and wakes the loop, a timer task turns the
-clock. Tokens wait per session in a list that ``max_tokens`` bounds. A stream lives as long as its adapter
+clock. Tokens wait per session as plain ids, as many as ``max_tokens`` at most. A stream lives as long as its adapter
 holds it; after the end it still collects the stages' counters.
 """
 
@@ -29,7 +29,16 @@ from pipespec.protocol.gateway_replica import (
     GatewayReplica,
     Skewed,
 )
-from pipespec.protocol.ids import SESSION_ID_LEN, Member, Rank, SessionId, TokenId, Topic, stage_inbox
+from pipespec.protocol.ids import (
+    SESSION_ID_LEN,
+    Member,
+    Position,
+    Rank,
+    SessionId,
+    TokenId,
+    Topic,
+    stage_inbox,
+)
 from pipespec.protocol.messages import (
     MAX_SESSION_TOKENS,
     EndReason,
@@ -43,6 +52,9 @@ from pipespec.protocol.streams import Resume, Resumed
 
 log = structlog.get_logger(__name__)
 
+MOST_AT_ONCE = 256
+"""Tokens that are told together, where a consumer lags; bounds what one message to a client can be."""
+
 
 def _draining() -> Unavailable:
     return Unavailable("the gateway is shutting down; try another replica", code="server_shutting_down")
@@ -55,7 +67,8 @@ class SessionStream:
         self.session = session
         self._pipeline = pipeline
         self._end: EndReason | None = None
-        self._waiting: list[Tokens] = []
+        self._waiting: list[TokenId] = []
+        self._told = Position(0)
         self._awaited: set[Topic] = set()
         self._counted: dict[tuple[Rank, Topic], StageCounters] = {}
         self._news = asyncio.Event()
@@ -68,8 +81,8 @@ class SessionStream:
     def tell(self, event: Committed | Ended | Counted) -> None:
         """Take over news from the core."""
         match event:
-            case Committed(start=start, tokens=tokens):
-                self._waiting.append(Tokens(start, tokens))
+            case Committed(tokens=tokens):
+                self._waiting.extend(tokens)
             case Ended(reason=reason, route=route):
                 self._end = reason
                 inboxes = [stage_inbox(Rank(rank), name) for rank, name in enumerate(route) if name]
@@ -85,10 +98,11 @@ class SessionStream:
 
     async def _tokens(self) -> AsyncIterator[Tokens]:
         while True:
-            waiting, self._waiting = self._waiting, []
-            for tokens in waiting:
-                yield tokens
             if self._waiting:
+                ids, start = tuple(self._waiting[:MOST_AT_ONCE]), self._told
+                del self._waiting[:MOST_AT_ONCE]
+                self._told = Position(start + len(ids))
+                yield Tokens(start, ids)
                 continue
             if self._end is not None:
                 break

@@ -1,9 +1,9 @@
 """A running request: the events of all its choices as one stream.
 
 Owns the backend streams of its choices and closes every one of them when it is left, whatever happened: the end, a
-stop string, an error, the deadline, a consumer that went away. One task per choice brings its events for as long as it lives;
-``max_tokens`` bounds what waits for a slow consumer, which does not slow decoding. Deadline and interrupt end the iteration
-at once, whatever waits.
+stop string, an error, the deadline, a consumer that went away. One task per choice brings its events and pauses while
+``BUFFERED`` bytes wait for a slow consumer. Decoding does not pause: beyond the buffer its tokens wait as ids, of which
+``max_tokens`` was counted at the gate. Deadline and interrupt end the iteration at once, whatever waits.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ from pipespec.gateway.generation.events import Delta, Event
 from pipespec.gateway.generation.record import RequestRecord
 from pipespec.ops.errors import RequestError
 from pipespec.protocol.messages import EndReason
+
+BUFFERED = 64 * 1024
+"""Bytes of events, of all choices together, that wait for the consumer; a choice may exceed it by one event."""
+_EVENT_BYTES = 256
+"""Of an event beside its text and tokens, roughly."""
 
 
 class Generation:
@@ -50,6 +55,8 @@ class Generation:
         self._timer: asyncio.TimerHandle | None = None
         self._pumps: list[asyncio.Task[None]] = []
         self._waiting: deque[Event] = deque()
+        self._num_bytes = 0
+        self._drained = asyncio.Event()
         self._news = asyncio.Event()
         self._closed = False
         self._reason = EndReason.CANCELLED
@@ -115,7 +122,11 @@ class Generation:
     async def _pump(self, source: AsyncGenerator[Event]) -> None:
         async for event in source:
             self._waiting.append(event)
+            self._num_bytes += _num_bytes(event)
             self._news.set()
+            while self._num_bytes > BUFFERED:
+                self._drained.clear()
+                await self._drained.wait()
 
     def _expire(self) -> None:
         if not self._interrupt.done():
@@ -127,7 +138,10 @@ class Generation:
             if self._interrupt.done():
                 raise self._interrupt.result()
             if self._waiting:
-                return self._waiting.popleft()
+                event = self._waiting.popleft()
+                self._num_bytes -= _num_bytes(event)
+                self._drained.set()
+                return event
             ended = [pump for pump in self._pumps if pump.done()]
             for pump in ended:
                 pump.result()
@@ -135,3 +149,9 @@ class Generation:
                 return None
             self._news.clear()
             await self._news.wait()
+
+
+def _num_bytes(event: Event) -> int:
+    if not isinstance(event, Delta):
+        return _EVENT_BYTES
+    return _EVENT_BYTES + 4 * len(event.text) + 8 * len(event.token_ids)

@@ -20,6 +20,8 @@ from pipespec.ops.errors import SettingsError
 IDLE_TIMEOUT_S = 75
 HANDSHAKE_TIMEOUT_S = 10.0
 """Of TLS."""
+SEND_BUFFER = 64 * 1024
+"""Bytes per connection that the kernel holds for a slow client; Linux takes twice as much."""
 _FLUSH_S = 1
 """Seconds for the errors of requests that are cut at the end of the grace; then they are cancelled."""
 
@@ -139,4 +141,6 @@ def _listen(host: str, port: int) -> socket.socket:
     # asyncio does so only for sockets of protocol "tcp", which create_server leaves open: without it, the kernel
     # holds the second write of a response until the client acknowledges the first, up to 40 ms later.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # What waits for a client that reads slowly is bounded in the kernel too, which would grow it to megabytes.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     return listener

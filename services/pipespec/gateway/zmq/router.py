@@ -15,6 +15,8 @@ STALLED_CLIENT_S = 30.0
 _RETRY_S = 0.01
 _QUEUE = 500
 """Messages per client, either way."""
+_SEND_BUFFER = 64 * 1024
+"""Bytes per client that the kernel holds; it would grow it to megabytes for one that reads slowly."""
 _LINGER_MS = 1000
 
 
@@ -44,6 +46,7 @@ class Router:
             zmq.LINGER: 0,
             zmq.SNDHWM: _QUEUE,
             zmq.RCVHWM: _QUEUE,
+            zmq.SNDBUF: _SEND_BUFFER,
             zmq.MAXMSGSIZE: MAX_MESSAGE,
             zmq.HEARTBEAT_IVL: 500,
             zmq.HEARTBEAT_TIMEOUT: 1500,
