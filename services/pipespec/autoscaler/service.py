@@ -51,13 +51,15 @@ def run(pipeline: Pipeline, replica: str) -> None:
     with Shutdown.on_signals() as shutdown, _cluster(pipeline, settings, replica, shutdown) as cluster:
         link = BusLink(pipeline.brokers, inbox=observer_inbox(f"autoscaler-{replica}"), topics=[FLEET])
         loop = _loop(pipeline, settings, scaler, cluster)
+
+        def is_alive() -> bool:
+            return time.monotonic() - loop.turned_s < HUNG_S and (cluster is None or cluster.is_running)
+
         health = HealthServer(
             host=settings.host,
             port=settings.metrics_port,
-            is_alive=lambda: (
-                time.monotonic() - loop.turned_s < HUNG_S and (cluster is None or cluster.is_running)
-            ),
-            is_ready=lambda: not loop.lack,
+            is_alive=is_alive,
+            is_ready=lambda: is_alive() and not loop.lack and not shutdown.is_set(),
         )
         with health:
             health.register(AutoscalerMetrics(loop, link, cluster))

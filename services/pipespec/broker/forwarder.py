@@ -89,6 +89,15 @@ class Forwarder:
             bytes_out=count[7],
         )
 
+    @property
+    def turns(self) -> bool:
+        """Whether the proxy loop answers."""
+        try:
+            self.statistics()
+        except zmq.ZMQError:
+            return False
+        return True
+
     def stop(self) -> None:
         """End the loop and free the sockets."""
         with self._asking:

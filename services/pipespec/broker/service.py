@@ -35,8 +35,8 @@ def run(pipeline: Pipeline, index: int) -> None:
         health = HealthServer(
             host=settings.bind or settings.host,
             port=settings.metrics_port,
-            is_alive=lambda: forwarder.is_running,
-            is_ready=lambda: forwarder.is_running,
+            is_alive=lambda: forwarder.turns,
+            is_ready=lambda: forwarder.turns and not shutdown.is_set(),
         )
         with health:
             health.register(BrokerMetrics(forwarder))

@@ -94,8 +94,9 @@ def write_profile(pipeline: Pipeline, measurement: Measurement, out: Path) -> No
     """
     document = profile_document(pipeline, measurement)
     steps = ", ".join(str(stage.num_steps) for _, stage in sorted(measurement.stages.items()))
+    today = datetime.datetime.now(tz=datetime.UTC)  # noqa: TID251 - for people
     head = (
-        f"# Measured by `pipespec profile` on {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.machine()}: "
+        f"# Measured by `pipespec profile` on {today:%Y-%m-%d}, {platform.machine()}: "
         f"{steps} steps by stage.\n# `pipespec plan` reads it, `pipespec up` emulates it.\n"
     )
     body = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=120)

@@ -21,7 +21,7 @@ from pipespec.engine.checkpoint import vocab_size
 from pipespec.engine.paged_session import OutOfBlocks, PagedSession
 from pipespec.engine.runner import ModelRunner
 from pipespec.engine.sampler import PickRequest, by_request, pick
-from pipespec.ops.errors import InvariantBroken
+from pipespec.ops.errors import InvariantBroken, OutOfMemory
 from pipespec.protocol.ids import SessionId, TokenId
 from pipespec.protocol.sampling import Sampling
 from pipespec.protocol.work import CacheUse, Outcome, Work, idle
@@ -183,6 +183,20 @@ class PagedEngine:
         if not items:
             return []
         shares = [item.share for item in items if item.share is not None]
+        try:
+            picks, requests = self._launch(items, shares)
+        except torch.OutOfMemoryError as error:
+            for item, share in zip(items, shares, strict=True):
+                item.session.truncate(share.start)
+            raise OutOfMemory(str(error)) from error
+        if self._is_asynchronous:
+            meanwhile()
+        return by_request(picks, requests)
+
+    def _launch(
+        self, items: Sequence[_Item], shares: Sequence[Share]
+    ) -> tuple[torch.Tensor, list[PickRequest]]:
+        """The pass and the choice, under way on the device."""
         logits = self._forward(shares)
         requests = []
         for item, share in zip(items, shares, strict=True):
@@ -199,10 +213,7 @@ class PagedEngine:
                     sampling=session.sampling,
                 )
             )
-        picks = pick(logits, requests)
-        if self._is_asynchronous:
-            meanwhile()
-        return by_request(picks, requests)
+        return pick(logits, requests), requests
 
     def _checked(self, work: Work) -> PagedSession:
         """The work's session.

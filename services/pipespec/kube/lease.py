@@ -98,7 +98,7 @@ class Candidate:
         identity: str,
         times: LeaseTimes,
         clock: Callable[[], float],
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),  # noqa: TID251 - for people, as said above
     ) -> None:
         self.identity = identity
         self._store = store

@@ -31,6 +31,10 @@ class ModelError(PipespecError):
     """A model cannot be fetched, converted or loaded; the message says which and what to do."""
 
 
+class OutOfMemory(PipespecError):
+    """A device has no memory for a step. Nothing of the step counts; a smaller one may fit."""
+
+
 class RequestError(PipespecError):
     """A client's request cannot be served as asked.
 

@@ -137,6 +137,7 @@ class Engine(Protocol):
 
         Raises:
             InvariantBroken: work for a session that is not open, or beyond the context.
+            OutOfMemory: the device has none left for the step; every session holds at most what it held before.
         """
 
     def close(self, session: SessionId) -> None:

@@ -37,6 +37,11 @@ class StageMetrics(Collector):
         yield CounterMetricFamily(
             "pipespec_stage_busy_seconds", "Time inside steps.", value=totals.busy_us / 1e6
         )
+        yield CounterMetricFamily(
+            "pipespec_stage_out_of_memory",
+            "Steps that the device had no memory for.",
+            value=self._loop.num_too_large,
+        )
         yield CounterMetricFamily("pipespec_stage_turns", "Turns of the loop.", value=self._loop.turns)
         yield GaugeMetricFamily(
             "pipespec_stage_sessions", "Sessions open now.", value=len(self._loop.core.sessions)

@@ -59,7 +59,7 @@ def run(
 
         ranks.following(settings, seat)
         return
-    stage = _Readiness()
+    stage = _Readiness(hung_s=Timers.of(pipeline.timers).hung_s)
     health = HealthServer(
         host=pipeline.stage_host, port=metrics_port, is_alive=stage.is_alive, is_ready=stage.is_ready
     )
@@ -92,14 +92,19 @@ def _engine(
 
 
 class _Readiness:
-    """What the probes ask, from loading on."""
+    """What the probes ask, from loading on.
 
-    def __init__(self) -> None:
+    Args:
+        hung_s: a loop that has not turned for so long gets no work from gateways either.
+    """
+
+    def __init__(self, *, hung_s: float) -> None:
         self.link: BusLink | None = None
         self.loop: StageLoop | None = None
+        self._hung_s = min(hung_s, HUNG_S)
 
     def is_alive(self) -> bool:
-        """While loading, and as long as the loop turns."""
+        """While loading, and until the loop has hung for so long that only a restart helps."""
         return self.loop is None or time.monotonic() - self.loop.turned_s < HUNG_S
 
     def is_ready(self) -> bool:
@@ -108,7 +113,7 @@ class _Readiness:
             self.link is not None
             and self.loop is not None
             and self.link.is_joined
-            and self.is_alive()
+            and time.monotonic() - self.loop.turned_s < self._hung_s
             and not self.loop.draining
         )
 

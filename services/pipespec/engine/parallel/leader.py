@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from pipespec.engine.parallel.calls import Call, Close, Open, Step, Stop, decode, encode
 from pipespec.engine.parallel.group import RankGroup
+from pipespec.ops.errors import InvariantBroken, OutOfMemory
 from pipespec.protocol.ids import SessionId, TokenId
 from pipespec.protocol.sampling import Sampling
 from pipespec.protocol.work import CacheUse, Engine, Outcome, Work, idle
@@ -46,7 +47,12 @@ class LeaderEngine:
     def step(self, batch: Sequence[Work], *, meanwhile: Callable[[], None] = idle) -> list[Outcome]:
         """Run one forward pass on all ranks together; ``meanwhile`` runs on this one."""
         self._tell(Step(batch))
-        return self._engine.step(batch, meanwhile=meanwhile)
+        try:
+            return self._engine.step(batch, meanwhile=meanwhile)
+        except (
+            OutOfMemory
+        ) as error:  # the others are in the middle of the pass and wait for this rank: start afresh
+            raise InvariantBroken(f"a rank of a split model is out of memory: {error}") from error
 
     def close(self, session: SessionId) -> None:
         """Free what a session holds on every rank."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 from pipespec.gateway.access import Principal
 from pipespec.gateway.backend import Backend, TokenStream
@@ -187,7 +188,8 @@ async def _unless_interrupted(
     task = asyncio.create_task(opening)
     left_s = deadline - asyncio.get_running_loop().time()
     try:
-        await asyncio.wait({task, interrupt}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        waits: set[asyncio.Future[Any]] = {task, interrupt}
+        await asyncio.wait(waits, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
         await _finish(task)
     except asyncio.CancelledError:
         await _finish(task)

@@ -57,7 +57,7 @@ class Answer:
         self._body = body
         self._form = CHAT if isinstance(body, ChatBody) else COMPLETION
         self._id = f"{self._form.prefix}{request_id}"
-        self._created = int(time.time())
+        self._created = int(time.time())  # noqa: TID251 - only shown
         self._done: list[Done] = []
         self._started: set[int] = set()
 
