@@ -7,7 +7,7 @@ stuck (DESIGN section 3, rule 4). The first usable target pins the weights; othe
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -20,11 +20,22 @@ _FORGET_S = 600.0
 """A replica that was not heard of for so long is forgotten; names come and go for ever."""
 
 
+_RECENT_BEATS = 8
+"""A replica hears of a session's end after its step, and says so with its next heartbeat: until then it counts it."""
+
+
 @dataclass(slots=True)
 class _Heard:
     beat: Heartbeat
     at_s: float
     turned_s: float
+    placed: deque[int]
+    """Sessions that this gateway had placed there at the last heartbeats."""
+
+    @property
+    def others(self) -> int:
+        """Sessions that other gateways have placed there."""
+        return max(0, self.beat.sessions - max(self.placed))
 
 
 class Fleet:
@@ -73,7 +84,9 @@ class Fleet:
         self.incompatible.pop(member, None)
         before = self._heard.get(member)
         turned_s = before.turned_s if before and before.beat.turn == beat.turn else now
-        self._heard[member] = _Heard(beat, now, turned_s)
+        placed = before.placed if before else deque(maxlen=_RECENT_BEATS)
+        placed.append(self._placed[member])
+        self._heard[member] = _Heard(beat, now, turned_s, placed)
         return True
 
     def on_endings(self, endings: frozenset[Member]) -> None:
@@ -185,8 +198,8 @@ class Fleet:
         return not is_target or identity is None or self._heard[member].beat.weights == identity.weights
 
     def _load(self, member: Member) -> int:
-        """Sessions: those that this gateway placed, or more when the replica says so (other gateways place too)."""
-        return max(self._placed[member], self._heard[member].beat.sessions)
+        """Sessions: those that this gateway has placed, and what others have, by the replica's word."""
+        return self._placed[member] + self._heard[member].others
 
     def _has_room(self, member: Member) -> bool:
         return self._load(member) < self._heard[member].beat.max_sessions
