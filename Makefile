@@ -29,8 +29,9 @@ INPUTS := pyproject.toml constraints.txt
 PROMPT ?=
 PYTEST_FLAGS ?=
 BENCH_FLAGS ?=
+SOAK_MINUTES ?= 30
 
-.PHONY: help demo test check format proto chart k8s bench bench-quick images test-images clean
+.PHONY: help demo test check format proto chart k8s bench bench-quick overload soak images test-images clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -72,6 +73,12 @@ bench: $(READY_BENCH) ## Engine and chain beside transformers (an hour). BENCH_F
 
 bench-quick: $(READY_BENCH) ## The same as a smoke test: about a minute, nothing to compare.
 	@$(BIN)/python benchmarks/engine.py --quick --out build/bench $(BENCH_FLAGS)
+
+overload: $(READY_BENCH) ## Four times the load that an emulated pipeline can take: two minutes.
+	@$(BIN)/python benchmarks/overload.py $(BENCH_FLAGS)
+
+soak: $(READY_BENCH) ## Sessions, faults and restarts for SOAK_MINUTES (30): all exact, nothing left behind.
+	@$(BIN)/python benchmarks/soak.py --minutes $(SOAK_MINUTES) $(BENCH_FLAGS)
 
 images: ## Build both container images with docker, podman or buildah. docker/README.md shows the settings.
 	@docker/build.sh

@@ -87,7 +87,7 @@ class Stream:
                     continue
                 self.last = line[6:]
                 if self.last.startswith('{"id"'):
-                    self.ids += json.loads(self.last)["choices"][0]["token_ids"]
+                    self.ids += json.loads(self.last)["choices"][0].get("token_ids", [])
                     self.has_begun.set()
 
 

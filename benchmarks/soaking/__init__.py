@@ -1,0 +1,1 @@
+"""Half an hour of faults: what `benchmarks/soak.py` runs."""
