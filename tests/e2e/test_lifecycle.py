@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from e2e.local_chain import LocalChain, eventually
 from e2e.test_emulated_chain import LANGUAGE, MAX_TOKENS, PROMPTS, STAGES, oracle
+from pipespec.bus import link
 from pipespec.emulation.vocabulary import CHAT_TEMPLATE, byte_tokenizer
 from pipespec.gateway.openai import create_app, serve_http
 from pipespec.gateway.text import ChatTemplate, TextModel
@@ -151,3 +152,14 @@ async def test_a_wall_clock_that_jumps_by_an_hour_changes_nothing(
     )
     assert [result.ids for result in results] == [oracle(prompt) for prompt in PROMPTS]
     assert chain.backend.core.counts["reroutes"] == 0
+
+
+async def test_messages_that_a_slow_process_loses_change_no_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "MAX_QUEUED", 3)
+    chain = LocalChain(STAGES)
+    async with chain.running():
+        results = await asyncio.gather(
+            *(chain.generate(prompt, Sampling(max_tokens=MAX_TOKENS)) for prompt in PROMPTS)
+        )
+        assert sum(stage.link.num_overflowed for stage in chain.stages) > 0
+    assert [result.ids for result in results] == [oracle(prompt) for prompt in PROMPTS]

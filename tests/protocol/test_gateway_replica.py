@@ -8,7 +8,7 @@ import pytest
 
 from pipespec.ops.errors import Overloaded, Unavailable
 from pipespec.protocol.fleet import Fleet
-from pipespec.protocol.gateway_replica import Committed, Ended, GatewayReplica, Skewed
+from pipespec.protocol.gateway_replica import MAX_STATE_ENTRIES, Committed, Ended, GatewayReplica, Skewed
 from pipespec.protocol.ids import (
     Digest,
     Epoch,
@@ -292,6 +292,34 @@ def test_states_of_all_sessions_of_a_replica_go_in_one_message(bench: Bench) -> 
     bench.core.on_timer(bench.now)
     states = [message for _, message in bench.core.outbox.take() if isinstance(message, State)]
     assert [len(state.entries) for state in states] == [5, 5]
+
+
+def test_ten_thousand_sessions_are_told_in_a_few_messages_per_replica(bench: Bench) -> None:
+    for rank in range(2):
+        bench.beat(rank, max_sessions=10_000)
+    for index in range(10_000):
+        bench.open(SessionId(index.to_bytes(16, "big")))
+    bench.core.on_timer(bench.now)
+    states = [message for _, message in bench.core.outbox.take() if isinstance(message, State)]
+    assert len(states) == 2 * -(-10_000 // MAX_STATE_ENTRIES)
+    assert sum(len(state.entries) for state in states) == 2 * 10_000
+
+
+def test_a_session_that_has_ended_makes_room_before_its_replica_says_so(bench: Bench) -> None:
+    bench.beat(1, max_sessions=1)
+    bench.open()
+    bench.beat(1, max_sessions=1, sessions=1)
+    assert bench.core.fleet.room(bench.now) == 0
+    bench.core.close(SESSION, EndReason.CANCELLED)
+    assert bench.core.fleet.room(bench.now) == 1
+    bench.beat(1, max_sessions=1, sessions=1)  # it is in the middle of a step and has not heard of it
+    bench.open(SessionId(b"2" * 16))
+
+
+def test_sessions_of_other_gateways_take_room_too(bench: Bench) -> None:
+    bench.open()
+    bench.beat(1, max_sessions=4, sessions=3)
+    assert bench.core.fleet.room(bench.now) == 1
 
 
 def test_patience_covers_prefill_and_doubles_so_that_slow_targets_do_not_pass_a_session_for_ever() -> None:

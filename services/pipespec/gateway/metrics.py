@@ -35,6 +35,7 @@ class GatewayMetrics(Collector):
             "Sessions for which there was no room.",
             value=self._backend.num_refused,
         )
+        yield from self._gate_metrics()
         segments = CounterMetricFamily(
             "pipespec_gateway_events",
             "What the core did with messages: segments that extended, forked or came twice; reroutes; refusals.",
@@ -52,3 +53,13 @@ class GatewayMetrics(Collector):
             replicas.add_metric([str(rank)], sum(beat.rank == rank for beat in living))
         yield replicas
         yield from bus_metrics(self._link)
+
+    def _gate_metrics(self) -> Iterator[Metric]:
+        ledger = self._backend.gate.ledger
+        for name, help_text, value in (
+            ("active_requests", "Requests between their arrival and their last word.", ledger.num_inside),
+            ("waiting_requests", "Requests that wait for room.", len(ledger.waiting)),
+            ("tokens_in_flight", "Tokens that requests hold and may still generate.", ledger.tokens),
+            ("prompt_bytes", "Bytes of the prompts of all requests.", ledger.num_bytes),
+        ):
+            yield GaugeMetricFamily(f"pipespec_gateway_{name}", help_text, value=value)
