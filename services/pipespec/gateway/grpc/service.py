@@ -99,6 +99,7 @@ async def _told(context: Context, request_id: str = "") -> AsyncIterator[None]:
     except RequestError as error:
         await _abort(context, error)
     except TimeoutError:
+        _log.warning("client_stalled", request_id=request_id)
         await _abort(context, RequestError("the client stopped reading", code="cancelled"))
     except Exception:  # noqa: BLE001 - gRPC would show the client a bug of ours in full
         _log.exception("call_failed", request_id=request_id)
