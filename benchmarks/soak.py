@@ -28,6 +28,8 @@ SAMPLE_S = 5.0
 QUIET_S = 60.0
 """By then every lease has run out."""
 SETTLED_S = 3.0
+WARM_UP_S = 180.0
+"""At most, before the first measurement: by then what is remembered of peers is as much as it gets."""
 MORE_MIB = 16.0
 """Of one process at rest, after against before; interpreters keep some of what they once needed."""
 MORE_FDS = 2
@@ -79,7 +81,7 @@ async def load(clients: Clients, seconds: float, each: Any = None) -> None:
 
 async def soak(fleet: Fleet, *, minutes: float, sessions: int, restart_s: float, seed: int) -> dict[str, Any]:
     """The whole course; the document for JSON."""
-    await load(Clients(fleet.pipeline, sessions, seed + 1), min(20.0, minutes * 10))
+    await load(Clients(fleet.pipeline, sessions, seed + 1), min(WARM_UP_S, minutes * 6))
     before, _ = await at_rest(fleet)
     clients = Clients(fleet.pipeline, sessions, seed)
     series: list[tuple[float, Samples]] = []
