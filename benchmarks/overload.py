@@ -35,6 +35,8 @@ from pipespec.planner.arrivals import percentile
 RESULTS = Path(__file__).parent / "results"
 PROMPT = 16
 SAMPLE_S = 0.5
+FILL_S = 2.0
+"""Until all places are taken and their first tokens have come; throughput is measured from then on, in both loads."""
 PATIENT = {"heartbeat_ms": 200, "dead_ms": 20_000, "stall_ms": 60_000, "hung_ms": 60_000}
 
 console = Console(width=max(Console().width, 120))
@@ -209,7 +211,7 @@ async def full_load(
             await load.one(phase)
 
     clients = [asyncio.create_task(client()) for _ in range(sessions)]
-    await asyncio.sleep(1.0)  # they have begun
+    await asyncio.sleep(FILL_S)
     with load.measured(phase):
         while time.perf_counter() < until_s:
             await asyncio.sleep(SAMPLE_S)
@@ -224,16 +226,21 @@ async def over_load(
     random = Random(2)
     requests: list[Awaitable[None]] = []
     loop = asyncio.get_running_loop()
-    next_s = tick_s = loop.time()
-    until_s = next_s + seconds
-    with load.measured(phase):
+    next_s = loop.time()
+
+    async def arrive(until_s: float) -> None:
+        nonlocal next_s
         while next_s < until_s:
             await asyncio.sleep(max(0.0, next_s - loop.time()))
             requests.append(asyncio.create_task(load.one(phase)))
             next_s += random.expovariate(per_s)
-            while tick_s < loop.time():
-                tick_s += SAMPLE_S
-                tick()
+
+    began_s = next_s + FILL_S
+    await arrive(began_s)
+    with load.measured(phase):
+        for turn in range(1, int(seconds / SAMPLE_S) + 1):
+            await arrive(began_s + turn * SAMPLE_S)
+            tick()
     await asyncio.gather(*requests)
 
 
