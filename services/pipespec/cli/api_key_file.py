@@ -46,7 +46,7 @@ def add_key(
     key = PREFIX + secrets.token_urlsafe(32)
     entry: dict[str, Any] = {"sha256": digest_of(key).hex()}
     if days is not None:
-        now = datetime.datetime.now(tz=datetime.UTC).replace(microsecond=0)
+        now = datetime.datetime.now(tz=datetime.UTC).replace(microsecond=0)  # noqa: TID251 - keys expire at a date
         entry["expires"] = now + datetime.timedelta(days=days)
     changes: dict[str, Any] = {"models": list(models)} if models else {}
     if max_requests is not None:
@@ -77,7 +77,7 @@ def _shown(key: KeyEntry) -> str:
     text = key.digest.hex()[:8]
     if key.expires is None:
         return text
-    is_over = key.expires <= datetime.datetime.now(tz=datetime.UTC)
+    is_over = key.expires <= datetime.datetime.now(tz=datetime.UTC)  # noqa: TID251 - keys expire at a date
     return f"{text} ({'expired' if is_over else 'expires'} {key.expires:%Y-%m-%d})"
 
 

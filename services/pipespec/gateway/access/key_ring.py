@@ -41,7 +41,12 @@ class KeyRing:
         clock: seconds since the epoch, for keys that expire.
     """
 
-    def __init__(self, file: KeyFile, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        file: KeyFile,
+        *,
+        clock: Callable[[], float] = time.time,  # noqa: TID251 - keys expire at a date
+    ) -> None:
         self._clock = clock
         self._keys: list[_Key] = []
         self.replace(file)
