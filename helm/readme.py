@@ -15,8 +15,9 @@ from helm.schema import camel
 from helm.tools import readme_generator
 
 from pipespec.ops.cluster import AutoscalerSettings
+from pipespec.ops.emulation import EmulationSettings
 from pipespec.ops.errors import SettingsError
-from pipespec.ops.pipeline import EmulationSettings, GatewaySettings, StageSettings, TimerSettings
+from pipespec.ops.pipeline import GatewaySettings, StageSettings, TimerSettings
 from pipespec.ops.settings import Settings
 
 CHART = Path(__file__).parent / "pipespec"

@@ -13,7 +13,7 @@ from pipespec.cli.generate import write
 from pipespec.cli.measured import measure
 from pipespec.cli.progress import stderr
 from pipespec.cli.sampling_options import sampling_options
-from pipespec.client import Client
+from pipespec.client import Client, Curve
 from pipespec.ops.errors import RequestError
 
 RESET = "/reset"
@@ -24,7 +24,13 @@ RESET = "/reset"
 @click.option("--system", help="Instruction that stands before the conversation.")
 @gateway_options
 def chat(
-    *, options: dict[str, Any], system: str | None, url: str | None, name: str | None, pipeline: Path | None
+    *,
+    options: dict[str, Any],
+    system: str | None,
+    url: str | None,
+    curve: Curve | None,
+    name: str | None,
+    pipeline: Path | None,
 ) -> None:
     """Talk with the model.
 
@@ -32,7 +38,10 @@ def chat(
     """
     with suppress(ImportError):
         import readline  # noqa: F401, PLC0415 - gives `input` line editing and history
-    with chosen_gateway(url=url, name=name, pipeline=pipeline) as gateway, Client(gateway) as client:
+    with (
+        chosen_gateway(url=url, name=name, pipeline=pipeline) as gateway,
+        Client(gateway, curve=curve) as client,
+    ):
         stderr.print(f"{RESET} forgets the conversation, Ctrl-C ends an answer, Ctrl-D ends the chat")
         conversation = Conversation(client, options=options, system=system)
         while (line := _read_line()) is not None:

@@ -14,12 +14,20 @@ from pipespec.cli.local.endpoints import grpc_url
 from pipespec.cli.local.run_folder import serving_pipeline
 from pipespec.cli.local.temporary import temporary_pipeline
 from pipespec.cli.progress import stderr
+from pipespec.client import Curve
 
 
 def gateway_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that choose a gateway."""
     options = (
         click.option("--url", help="Gateway: grpc://host:port or zmq://host:port."),
+        click.option(
+            "--zmq-keys",
+            "curve",
+            type=click.Path(path_type=Path),
+            callback=lambda _context, _option, folder: None if folder is None else Curve.from_folder(folder),
+            help="With a zmq:// address: this client's folder of keys, made by `pipespec keys`.",
+        ),
         click.option("--name", help="Which running pipeline, if there are several."),
         click.option(
             "--pipeline",

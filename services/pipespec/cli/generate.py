@@ -13,7 +13,7 @@ import click
 from pipespec.cli.gateway_choice import chosen_gateway, gateway_options
 from pipespec.cli.measured import Measured, measure
 from pipespec.cli.sampling_options import sampling_options
-from pipespec.client import Client
+from pipespec.client import Client, Curve
 
 
 @click.command()
@@ -31,6 +31,7 @@ def generate(
     as_json: bool,
     no_speculation: bool,
     url: str | None,
+    curve: Curve | None,
     name: str | None,
     pipeline: Path | None,
 ) -> None:
@@ -41,7 +42,10 @@ def generate(
     if prompt == "-":
         prompt = sys.stdin.read().removesuffix("\n")
     text = {"prompt": prompt} if raw else {"messages": [{"role": "user", "content": prompt}]}
-    with chosen_gateway(url=url, name=name, pipeline=pipeline) as gateway, Client(gateway) as client:
+    with (
+        chosen_gateway(url=url, name=name, pipeline=pipeline) as gateway,
+        Client(gateway, curve=curve) as client,
+    ):
         measured = measure(
             lambda: client.stream(**text, **options, speculate=not no_speculation, include_stats=as_json),
             on_text=discard if as_json else write,

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from pipespec.client.completion import Chunk, Completion, Finished
+from pipespec.client.curve import Curve
 from pipespec.client.ordering import Sequencer
 from pipespec.client.request import Options, Request
 from pipespec.client.transport import Transport, connect
@@ -103,13 +104,14 @@ class AsyncClient:
 
     Args:
         url: ``grpc://host:port``, ``zmq://host:port`` or ``tcp://host:port``.
+        curve: keys, for ZeroMQ.
 
     Raises:
-        SettingsError: the URL is of none of these forms.
+        SettingsError: the URL is of none of these forms, or CURVE keys are given for gRPC.
     """
 
-    def __init__(self, url: str) -> None:
-        self._transport = connect(url)
+    def __init__(self, url: str, *, curve: Curve | None = None) -> None:
+        self._transport = connect(url, curve=curve)
 
     async def generate(
         self,

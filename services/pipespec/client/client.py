@@ -8,6 +8,7 @@ from typing import Self, Unpack
 
 from pipespec.client.async_client import AsyncClient, AsyncStream
 from pipespec.client.completion import Chunk, Completion
+from pipespec.client.curve import Curve
 from pipespec.client.loop_thread import LoopThread
 from pipespec.client.request import Options
 
@@ -76,13 +77,14 @@ class Client:
 
     Args:
         url: ``grpc://host:port``, ``zmq://host:port`` or ``tcp://host:port``.
+        curve: keys, for ZeroMQ.
 
     Raises:
-        SettingsError: the URL is of none of these forms.
+        SettingsError: the URL is of none of these forms, or CURVE keys are given for gRPC.
     """
 
-    def __init__(self, url: str) -> None:
-        self._client = AsyncClient(url)
+    def __init__(self, url: str, *, curve: Curve | None = None) -> None:
+        self._client = AsyncClient(url, curve=curve)
         self._loop = LoopThread()
         self._closed = False
 

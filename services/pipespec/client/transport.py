@@ -7,6 +7,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from pipespec.client.completion import Chunk, Finished
+from pipespec.client.curve import Curve
 from pipespec.client.request import Request
 from pipespec.ops.errors import SettingsError
 
@@ -32,11 +33,11 @@ class Transport(Protocol):
         """Cancel everything and disconnect."""
 
 
-def connect(url: str) -> Transport:
+def connect(url: str, *, curve: Curve | None = None) -> Transport:
     """A transport to ``grpc://host:port``, ``zmq://host:port`` or ``tcp://host:port``. Connects when first used.
 
     Raises:
-        SettingsError: the URL is of none of these forms.
+        SettingsError: the URL is of none of these forms, or CURVE keys are given for gRPC.
     """
     parts = urlsplit(url)
     try:
@@ -46,7 +47,9 @@ def connect(url: str) -> Transport:
     if parts.scheme in ("zmq", "tcp") and is_address:
         from pipespec.client.zmq_transport import ZmqTransport  # noqa: PLC0415 - needs only what is used
 
-        return ZmqTransport(parts.netloc)
+        return ZmqTransport(parts.netloc, curve=curve)
+    if curve is not None:
+        raise SettingsError(f"CURVE keys are for ZeroMQ (zmq://host:port); the gateway's URL is {url!r}")
     if parts.scheme == "grpc" and is_address:
         from pipespec.client.grpc_transport import GrpcTransport  # noqa: PLC0415 - slow to import
 

@@ -49,6 +49,12 @@ def lay_out(pipeline: Pipeline) -> Layout:
                     _settle_broker(broker, index, ports) for index, broker in enumerate(pipeline.brokers)
                 ),
                 "gateway": _settle_gateway(pipeline.gateway, ports),
+                "bus": pipeline.bus.model_copy(
+                    update={
+                        "server_keys": _absolute(pipeline.bus.server_keys),
+                        "client_keys": _absolute(pipeline.bus.client_keys),
+                    }
+                ),
                 "log": pipeline.log.model_copy(
                     update={"format": "console" if pipeline.log.format == "auto" else pipeline.log.format}
                 ),
@@ -78,7 +84,13 @@ def _settle_gateway(gateway: GatewaySettings, ports: PortPicker) -> GatewaySetti
         name: ports.take(gateway.host, getattr(gateway, name), f"gateway.{name}", option)
         for name, option in options.items()
     }
-    return gateway.model_copy(update={**settled, "grpc_reflection": True})
+    keys = _absolute(gateway.zmq_keys)
+    return gateway.model_copy(update={**settled, "zmq_keys": keys, "grpc_reflection": True})
+
+
+def _absolute(folder: Path | None) -> Path | None:
+    """As seen from anywhere: others read the settled file, from other folders."""
+    return None if folder is None else folder.absolute()
 
 
 def _stage_ports(pipeline: Pipeline, ports: PortPicker) -> Iterator[tuple[int, ...]]:

@@ -22,7 +22,7 @@ from pipespec.gateway.zmq.messages import (
     pack_pong,
     unpack,
 )
-from pipespec.gateway.zmq.router import ClientGone, Router
+from pipespec.gateway.zmq.router import ClientGone, Received, Router
 from pipespec.ops.errors import Overloaded, RequestError
 from pipespec.ops.pipeline import GatewaySettings
 
@@ -46,10 +46,12 @@ class ZmqServer:
     Attributes:
         port: the bound one, also when 0 was asked for.
         num_malformed: messages refused since the start.
+        guard: who lets clients in; None where the edge is in plain.
     """
 
     def __init__(self, router: Router, generator: Generator, *, client_timeout_s: float) -> None:
         self.port = router.port
+        self.guard = router.guard
         self.num_malformed = 0
         self._router = router
         self._generator = generator
@@ -85,17 +87,18 @@ class ZmqServer:
 
     async def _receive(self) -> None:
         while True:
-            identity, frames = await self._router.receive()  # its errors are the socket's, not a client's
+            received = await self._router.receive()  # its errors are the socket's, not a client's
             try:
-                await self._handle(identity, frames)
+                await self._handle(received)
             except ClientGone:
-                self._drop_client(identity)
+                self._drop_client(received.identity)
             except Exception:  # noqa: BLE001 - one message must never end the service for all clients
-                _log.exception("message_failed", client=identity.hex())
+                _log.exception("message_failed", client=received.identity.hex(), key=received.client)
 
-    async def _handle(self, identity: bytes, frames: list[bytes]) -> None:
+    async def _handle(self, received: Received) -> None:
+        identity = received.identity
         try:
-            message = unpack(frames)
+            message = unpack(received.frames)
         except BadMessage as error:
             self.num_malformed += 1
             _MALFORMED.inc()
@@ -104,19 +107,20 @@ class ZmqServer:
         self._heard[identity] = asyncio.get_running_loop().time()
         match message:
             case Generate():
-                await self._start(identity, message)
+                await self._start(identity, message, client=received.client)
             case Cancel():
                 await self._cancel(identity, message)
             case Ping():
                 await self._answer_ping(identity, message)
 
-    async def _start(self, identity: bytes, message: Generate) -> None:
+    async def _start(self, identity: bytes, message: Generate, *, client: str | None) -> None:
         key = (identity, message.id)
         refusal = self._refusal(key)
         if refusal is not None:
             await self._router.try_send(identity, pack_error(message.id, refusal))
             return
-        task = asyncio.create_task(self._serve(key, message), name=f"zmq-request-{message.id}")
+        serving = self._serve(key, message, client=client)
+        task = asyncio.create_task(serving, name=f"zmq-request-{message.id}")
         self._requests[key] = task
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._forget(key, done))
@@ -132,16 +136,17 @@ class ZmqServer:
             return Overloaded(f"{MAX_REQUESTS} requests are active; no more are taken")
         return None
 
-    async def _serve(self, key: _Key, message: Generate) -> None:
+    async def _serve(self, key: _Key, message: Generate, *, client: str | None) -> None:
+        """Answer one request; ``client`` is the name of the key that it came with, None in plain."""
         identity, request_id = key
         try:
             await self._generate(identity, message)
         except ClientGone as error:
-            _log.info("client_gone", reason=str(error))
+            _log.info("client_gone", key=client, reason=str(error))
         except RequestError as error:
             await self._tell(identity, pack_error(request_id, error))
         except Exception:  # noqa: BLE001 - the client is told, the log knows why
-            _log.exception("request_failed", request_id=request_id)
+            _log.exception("request_failed", request_id=request_id, key=client)
             failed = RequestError("the gateway failed", code="internal_error")
             await self._tell(identity, pack_error(request_id, failed))
 
@@ -234,9 +239,10 @@ async def serve_zmq(
         client_timeout_s: a client that was silent for this long loses its requests.
 
     Raises:
-        SettingsError: the address cannot be bound.
+        SettingsError: the address cannot be bound, or ``settings.zmq_keys`` cannot be used.
     """
     generator = Generator(
         backend=backend, text=text, settings=settings, model_name=model_name, protocol="zmq"
     )
-    return ZmqServer(Router(host, port), generator, client_timeout_s=client_timeout_s)
+    router = Router(host, port, keys=settings.zmq_keys)
+    return ZmqServer(router, generator, client_timeout_s=client_timeout_s)
