@@ -90,6 +90,11 @@ class Guard:
         self._zap.bind(_ZAP)
         self._thread = threading.Thread(target=self._run, name=f"guard-{domain}", daemon=True)
 
+    @property
+    def num_listed(self) -> int:
+        """Keys on the list that is in force."""
+        return len(self._allowed)
+
     def protect(self, socket: zmq.Socket[Any]) -> None:
         """Make it a CURVE server whose peers the list decides on."""
         socket.set(zmq.CURVE_SERVER, 1)
@@ -148,7 +153,7 @@ class Guard:
             verdict = (b"400", b"this key may not connect", b"")
         else:
             self.num_accepted += 1
-            log.info("guard.accepted", domain=self._domain, peer=peer.name, generation=peer.generation)
+            log.debug("guard.accepted", domain=self._domain, peer=peer.name, generation=peer.generation)
             verdict = (b"200", b"OK", peer.name.encode())
         self._zap.send_multipart((identity, delimiter, version, request, *verdict, b""), zmq.NOBLOCK)
 

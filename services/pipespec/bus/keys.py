@@ -21,7 +21,7 @@ from zmq.utils import z85
 from pipespec.ops.errors import SettingsError
 
 CLIENT_SECRET = "client.key_secret"  # noqa: S105 - a file's name
-_ALLOWED = re.compile(r"(?P<name>[A-Za-z0-9]([A-Za-z0-9_-]{0,62}))\.(?P<generation>[1-9][0-9]{0,8})\.key")
+_ALLOWED = re.compile(r"(?P<name>[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)\.(?P<generation>[1-9][0-9]{0,8})\.key")
 _Z85_LEN = 40
 
 

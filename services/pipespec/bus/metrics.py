@@ -44,6 +44,7 @@ def bus_metrics(link: BusLink) -> Iterator[Metric]:
 def guard_metrics(prefix: str, guard: Guard) -> Iterator[Metric]:
     """Metric families of one guard; ``prefix`` names whose."""
     yield CounterMetricFamily(f"{prefix}_accepted_handshakes", "Of listed keys.", value=guard.num_accepted)
+    yield GaugeMetricFamily(f"{prefix}_listed_keys", "Keys that may connect.", value=guard.num_listed)
     refused = CounterMetricFamily(
         f"{prefix}_refused_handshakes", "Handshakes that came to nothing, by reason.", labels=["reason"]
     )

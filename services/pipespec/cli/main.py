@@ -21,6 +21,7 @@ from pipespec.cli.demo import demo
 from pipespec.cli.deploy import deploy
 from pipespec.cli.down import down
 from pipespec.cli.generate import generate
+from pipespec.cli.keys import keys
 from pipespec.cli.models import models
 from pipespec.cli.plan import plan
 from pipespec.cli.profile import profile
@@ -57,6 +58,7 @@ for _command in (
     chat,
     demo,
     models,
+    keys,
     profile,
     plan,
     trace,
