@@ -31,7 +31,7 @@ _SECTIONS: tuple[tuple[str, str, type[Settings], frozenset[str]], ...] = (
         frozenset({"replicas", "scaling", "emulation"}),
     ),
     ("Emulated stages: `stages.NAME.emulation`", "", EmulationSettings, frozenset()),
-    ("Gateways: `gateway`", "gateway", GatewaySettings, frozenset({"host", "metrics_port"})),
+    ("Gateways: `gateway`", "gateway", GatewaySettings, frozenset({"host", "metrics_port", "zmq_keys"})),
     (
         "The autoscaler: `autoscaler`",
         "autoscaler",

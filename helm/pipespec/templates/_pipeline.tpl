@@ -9,7 +9,7 @@ new key of the file needs no new template.
 {{- end -}}
 
 {{- define "pipespec.gatewayKeys" -}}
-{{- toJson (list "replicas" "image" "watchEndpoints" "resources" "updateStrategy" "autoscaling" "service" "ingress" "httpRoute" "grpcRoute") -}}
+{{- toJson (list "replicas" "image" "watchEndpoints" "resources" "updateStrategy" "autoscaling" "service" "ingress" "httpRoute" "grpcRoute" "zmqKeysSecret") -}}
 {{- end -}}
 
 {{- define "pipespec.autoscalerKeys" -}}
@@ -39,10 +39,15 @@ new key of the file needs no new template.
 {{- end -}}
 {{- $gateway := include "pipespec.settings" (list . .Values.gateway "pipespec.gatewayKeys") | fromJson -}}
 {{- $gateway = merge (dict "host" .Values.bindAddress "metricsPort" .Values.metrics.port) $gateway -}}
+{{- if .Values.gateway.zmqKeysSecret -}}
+  {{- $gateway = set $gateway "zmqKeys" (include "pipespec.zmqKeysPath" .) -}}
+{{- end -}}
 {{- $document := dict
   "name" (include "pipespec.fullname" .)
   "stages" $stages
   "brokers" (include "pipespec.brokers" . | fromJsonArray)
+  "bus" (include "pipespec.bus" . | fromJson)
+  "bindAnyAddress" (has .Values.bindAddress (list "0.0.0.0" "::"))
   "gateway" $gateway
   "stageHost" .Values.bindAddress
   "timers" .Values.timers
@@ -69,6 +74,15 @@ new key of the file needs no new template.
     "metricsPort" $root.Values.metrics.port) -}}
 {{- end -}}
 {{- toJson $brokers -}}
+{{- end -}}
+
+{{- define "pipespec.bus" -}}
+{{- if .Values.bus.insecure -}}
+{{- dict "insecure" true | toJson -}}
+{{- else -}}
+{{- $path := include "pipespec.busKeysPath" . -}}
+{{- dict "serverKeys" (printf "%s/server" $path) "clientKeys" (printf "%s/client" $path) | toJson -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "pipespec.scaling" -}}
@@ -102,7 +116,7 @@ new goal of the autoscaler must not make every stage load its model again.
   {{- $document = set $document "stages" $stages -}}
 {{- end -}}
 {{- if eq $component "broker" -}}
-  {{- $document = pick $document "brokers" "log" -}}
+  {{- $document = pick $document "brokers" "bus" "bindAnyAddress" "log" -}}
 {{- else if eq $component "stage" -}}
   {{- $document = omit $document "gateway" "kubernetes" -}}
 {{- end -}}
