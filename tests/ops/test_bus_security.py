@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipespec.ops.bus_security import is_loopback
+from pipespec.ops.bus_security import is_loopback, is_wildcard
 from pipespec.ops.errors import SettingsError
 from pipespec.ops.pipeline import Pipeline, parse_pipeline
 
@@ -79,3 +79,13 @@ def test_loopback_needs_nothing_and_all_else_what_the_errors_say(document: dict[
 )
 def test_only_addresses_of_this_machine_and_localhost_are_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "*", "", "0", "0.0", "0x0", "::0", "::ffff:0.0.0.0"])  # noqa: S104
+def test_every_spelling_of_all_addresses_is_known(host: str) -> None:
+    assert is_wildcard(host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.7", "::1", "localhost", "broker-0", "fe80::1"])
+def test_one_address_is_not_all_addresses(host: str) -> None:
+    assert not is_wildcard(host)

@@ -7,12 +7,11 @@ required, and an address that stands for all of the machine's needs a word of it
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 
 from pipespec.ops.settings import Settings
-
-_WILDCARDS = ("0.0.0.0", "::", "*")  # noqa: S104 - to be refused
 
 
 class BusSettings(Settings):
@@ -38,6 +37,24 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
+        return False
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether binding it means every address of the machine, in any of the spellings that systems take for that."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host in ("", "*") or _is_short_zero(host)
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address.is_unspecified or (mapped is not None and mapped.is_unspecified)
+
+
+def _is_short_zero(host: str) -> bool:
+    """``0``, ``0.0`` and ``0x0`` are 0.0.0.0 to the system's own parser."""
+    try:
+        return not any(socket.inet_aton(host))
+    except OSError:
         return False
 
 
@@ -93,7 +110,7 @@ def check_binds(hosts: Iterable[tuple[str, str]]) -> None:
         ValueError: says what to do.
     """
     for setting, host in hosts:
-        if host in _WILDCARDS:
+        if is_wildcard(host):
             raise ValueError(
                 f"{setting} is {host}, every address of this machine; name one address, or set bind_any_address to true, "
                 "as in a pod whose network is its own"
