@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -165,6 +166,34 @@ def test_a_key_that_is_struck_off_keeps_its_connection_until_the_broker_restarts
         stack.callback(again.stop)
         eventually(lambda: guard_of(again).refused[UNLISTED] >= 2)
         eventually(lambda: not link.is_joined)
+
+
+def test_a_list_in_a_kubernetes_volume_is_followed_through_its_links(
+    broker: BrokerSettings, folder: KeyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard_module, "RELOAD_S", 0.1)
+    volume = tmp_path / "volume"
+    volume.mkdir()
+
+    def project(version: str) -> None:
+        """As a kubelet does: a new folder, and one link that is replaced in one step."""
+        shutil.copytree(folder.server, volume / version)
+        (volume / "..partial").symlink_to(version)
+        (volume / "..partial").rename(volume / "..data")
+        for file in (volume / version).iterdir():
+            if not (volume / file.name).is_symlink():
+                (volume / file.name).symlink_to(Path("..data") / file.name)
+
+    project("..1")
+    publish_at, subscribe_at = bind_endpoints(broker)
+    forwarder = Forwarder(publish_at=publish_at, subscribe_at=subscribe_at, keys=ServerKeys.read(volume))
+    try:
+        assert guard_of(forwarder).num_listed == 1
+        folder.add("fleet")
+        project("..2")
+        eventually(lambda: guard_of(forwarder).num_listed == 2)
+    finally:
+        forwarder.stop()
 
 
 @pytest.mark.parametrize("way", ["garbled", "gone"])

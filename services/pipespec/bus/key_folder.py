@@ -22,10 +22,8 @@ from pipespec.bus.keys import (
     server_secret_file,
     write_key,
 )
+from pipespec.ops.bus_security import MAX_BROKERS
 from pipespec.ops.errors import SettingsError
-
-MAX_SERVERS = 4
-"""Brokers that a pipeline may have."""
 
 
 class KeyFolder:
@@ -143,7 +141,7 @@ class KeyFolder:
                 yield f"{folder / server_public_file(index)} is not the key of server {index}"
 
     def _servers(self) -> list[int]:
-        return [n for n in range(MAX_SERVERS) if (self.server / server_secret_file(n)).exists()]
+        return [n for n in range(MAX_BROKERS) if (self.server / server_secret_file(n)).exists()]
 
     def _clients(self) -> list[Path]:
         folder = self.client("")

@@ -175,10 +175,12 @@ class BusLink:
     def _turn(self, poller: zmq.Poller, pub: Socket, sub: Socket) -> None:
         now = time.monotonic()
         wait_s = min(self._next_echo_s, self._next_beat_s) - now
-        poller.poll(max(0, math.ceil(wait_s * 1000)))
+        ready = dict(poller.poll(max(0, math.ceil(wait_s * 1000))))
         self._waker.clear()
         for redial in self._redials:
-            redial.take(time.monotonic())
+            if redial.monitor in ready:
+                redial.take(time.monotonic())
+            redial.dial(time.monotonic())
         self._send_queued(pub)
         self._speak(pub)
         envelopes = self._drain(sub)

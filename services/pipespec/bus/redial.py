@@ -7,6 +7,7 @@ keys. A process that stayed deaf to that broker would not be noticed as long as 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import structlog
@@ -55,14 +56,20 @@ class Redial:
         connect(socket, self._endpoints, keys)
 
     def take(self, now_s: float) -> None:
-        """Note what failed, and connect again where it is time to."""
+        """Note what failed."""
         while self.monitor.poll(0):
             message = parse_monitor_message(self.monitor.recv_multipart(zmq.NOBLOCK))
             if message["event"] & _FAILED:
                 self._failed(message["endpoint"].decode(), message["event"], message["value"], now_s)
+
+    def dial(self, now_s: float) -> None:
+        """Connect again where it is time to."""
+        if not self._again_s:
+            return
         for endpoint in [endpoint for endpoint, due_s in self._again_s.items() if due_s <= now_s]:
             del self._again_s[endpoint]
-            self._socket.disconnect(endpoint)
+            with contextlib.suppress(zmq.ZMQError):  # it may be forgotten already
+                self._socket.disconnect(endpoint)
             connect_one(self._socket, self._endpoints, self._endpoints.index(endpoint), self._keys)
 
     def close(self) -> None:

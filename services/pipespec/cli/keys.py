@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
 
-from pipespec.bus.key_folder import MAX_SERVERS, KeyFolder
 from pipespec.cli.progress import stderr
+from pipespec.ops.bus_security import MAX_BROKERS
 from pipespec.ops.errors import PipespecError
+
+if TYPE_CHECKING:
+    from pipespec.bus.key_folder import KeyFolder
 
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 
@@ -43,15 +46,15 @@ def _with_manifests(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--name", default="fleet", show_default=True, help="Of the first client key.")
 @click.option(
     "--servers",
-    type=click.IntRange(1, MAX_SERVERS),
-    default=MAX_SERVERS,
+    type=click.IntRange(1, MAX_BROKERS),
+    default=MAX_BROKERS,
     show_default=True,
     help="Brokers; 1 for a ZeroMQ edge.",
 )
 @_with_manifests
 def new(folder: Path, *, name: str, servers: int, kubernetes_secret: str | None) -> None:
     """Make FOLDER with keys for servers and for the first client."""
-    made = KeyFolder(folder)
+    made = _opened(folder)
     made.create(name, num_servers=servers)
     where = folder.absolute()
     _advise(
@@ -66,13 +69,13 @@ def new(folder: Path, *, name: str, servers: int, kubernetes_secret: str | None)
 @keys.command()
 @_FOLDER
 @click.argument("name", required=False)
-@click.option("--server", type=click.IntRange(0, MAX_SERVERS - 1), help="Replace this server's key instead.")
+@click.option("--server", type=click.IntRange(0, MAX_BROKERS - 1), help="Replace this server's key instead.")
 @_with_manifests
 def add(folder: Path, name: str | None, *, server: int | None, kubernetes_secret: str | None) -> None:
     """Give NAME its first key, or a next one beside those that it has."""
     if (name is None) == (server is None):
         raise click.UsageError("expected NAME or --server, one of them")
-    made = KeyFolder(folder)
+    made = _opened(folder)
     if name is None:
         made.replace_server(server or 0)
         _advise(
@@ -95,7 +98,7 @@ def add(folder: Path, name: str | None, *, server: int | None, kubernetes_secret
 @_with_manifests
 def list_(folder: Path, *, as_json: bool, kubernetes_secret: str | None) -> None:
     """Show who may connect: names, generations, public keys."""
-    made = KeyFolder(folder)
+    made = _opened(folder)
     if kubernetes_secret is not None:
         _print_manifests(made, kubernetes_secret)
         return
@@ -116,7 +119,7 @@ def list_(folder: Path, *, as_json: bool, kubernetes_secret: str | None) -> None
 @_with_manifests
 def retire(folder: Path, name: str, *, everything: bool, kubernetes_secret: str | None) -> None:
     """Strike the older keys of NAME off the list."""
-    made = KeyFolder(folder)
+    made = _opened(folder)
     gone = made.retire(name, everything=everything)
     _advise(
         f"struck off: {', '.join(f'{peer.name}.{peer.generation}' for peer in gone)}",
@@ -130,7 +133,7 @@ def retire(folder: Path, name: str, *, everything: bool, kubernetes_secret: str 
 @_FOLDER
 def check(folder: Path) -> None:
     """Look for what would keep servers or clients from working."""
-    problems = list(KeyFolder(folder).problems())
+    problems = list(_opened(folder).problems())
     for problem in problems:
         click.echo(problem)
     if problems:
@@ -155,6 +158,12 @@ def manifests(folder: KeyFolder, prefix: str) -> list[dict[str, Any]]:
         }
         for part, path in parts.items()
     ]
+
+
+def _opened(folder: Path) -> KeyFolder:
+    from pipespec.bus.key_folder import KeyFolder  # noqa: PLC0415 - zmq; `--help` does without
+
+    return KeyFolder(folder)
 
 
 def _print_manifests(folder: KeyFolder, prefix: str | None) -> None:

@@ -15,8 +15,9 @@ import zmq.asyncio
 from zmq.utils.monitor import parse_monitor_message
 
 from pipespec.client.completion import Chunk, Finished
-from pipespec.client.curve import BROKEN_OFF, REFUSED, Curve, why_refused
+from pipespec.client.curve import Curve
 from pipespec.client.errors import deadline_exceeded, not_active, unreachable
+from pipespec.client.handshakes import BROKEN_OFF, REFUSED, curve_options, why_refused
 from pipespec.client.request import Request
 from pipespec.client.zmq_messages import pack_cancel, pack_generate, pack_ping, unpack
 from pipespec.ops.errors import MalformedMessage, RequestError
@@ -125,7 +126,7 @@ class ZmqTransport:
             zmq.HEARTBEAT_IVL: 500,
             zmq.HEARTBEAT_TIMEOUT: 1500,
             zmq.IPV6: int("[" in self._address),
-            **({} if self._curve is None else self._curve.options()),
+            **curve_options(self._curve),
         }
         for option, value in options.items():
             socket.setsockopt(option, value)
@@ -147,7 +148,8 @@ class ZmqTransport:
             self._socket = self._connect()
         if self._is_refused:  # libzmq has given the address up
             self._is_refused = False
-            self._socket.disconnect(f"tcp://{self._address}")
+            with contextlib.suppress(zmq.ZMQError):  # it may be forgotten already
+                self._socket.disconnect(f"tcp://{self._address}")
             self._socket.connect(f"tcp://{self._address}")
         try:
             await self._socket.send(frame, flags=zmq.DONTWAIT)

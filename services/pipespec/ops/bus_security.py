@@ -13,6 +13,9 @@ from pathlib import Path
 
 from pipespec.ops.settings import Settings
 
+MAX_BROKERS = 4
+"""Of one pipeline."""
+
 
 class BusSettings(Settings):
     """CURVE keys of the bus; see ``docs/keys.md``. With neither folder the bus is in plain, on loopback only."""

@@ -15,7 +15,7 @@ from typing import Any, Self
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from pipespec.ops.bus_security import BusSettings, check_binds, check_bus, check_zmq_edge
+from pipespec.ops.bus_security import MAX_BROKERS, BusSettings, check_binds, check_bus, check_zmq_edge
 from pipespec.ops.cluster import AutoscalerSettings, KubernetesSettings, ScalingSettings
 from pipespec.ops.emulation import EmulationSettings, check_emulation
 from pipespec.ops.errors import SettingsError
@@ -195,7 +195,9 @@ class Pipeline(Settings):
     name: str = Field(default="pipespec", pattern="^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
     """Names the run for ``pipespec down``; a DNS label."""
     stages: tuple[StageSettings, ...] = Field(min_length=1, max_length=16)
-    brokers: tuple[BrokerSettings, ...] = Field(default=(BrokerSettings(),), min_length=1, max_length=4)
+    brokers: tuple[BrokerSettings, ...] = Field(
+        default=(BrokerSettings(),), min_length=1, max_length=MAX_BROKERS
+    )
     """Everyone connects to all of them; receivers drop what they already have."""
     bus: BusSettings = BusSettings()
     """Keys of the bus; needed where a broker is not on loopback."""
