@@ -85,3 +85,29 @@ def test_add_takes_a_name_or_a_server(folder: KeyFolder, capsys: pytest.CaptureF
     assert "restart broker 1" in capsys.readouterr().err
     assert run(["keys", "add", str(folder.path), "--server", "3"]) == 2
     assert "no key of server 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "role", [["broker"], ["stage", "--rank", "0"], ["gateway"], ["autoscaler"]], ids=lambda role: role[0]
+)
+def test_no_service_starts_on_an_open_bus_outside_loopback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], role: list[str]
+) -> None:
+    file = tmp_path / "pipeline.yaml"
+    file.write_text("stages: [{model: owner/model}]\nbrokers: [{host: broker.example, bind: 10.0.0.7}]\n")
+    assert run(["serve", *role, "--pipeline", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert "pipespec keys new FOLDER" in said
+    assert "bus.insecure" in said
+
+
+def test_a_broker_whose_secret_key_others_can_read_does_not_start(
+    tmp_path: Path, folder: KeyFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder.server / "server-0.key_secret").chmod(0o644)
+    file = tmp_path / "pipeline.yaml"
+    bus = {"server_keys": str(folder.server), "client_keys": str(folder.client("fleet"))}
+    ports = {"publish_port": 1, "subscribe_port": 2}
+    file.write_text(yaml.safe_dump({"stages": [{"model": "owner/model"}], "brokers": [ports], "bus": bus}))
+    assert run(["serve", "broker", "--pipeline", str(file)]) == 2
+    assert "chmod 600" in capsys.readouterr().err
