@@ -22,6 +22,7 @@ from pipespec.ops.settings import Settings
 
 CHART = Path(__file__).parent / "pipespec"
 README = CHART / "README.md"
+_OF_GATEWAY = frozenset({"host", "metrics_port", "api_keys", "tls_certificate", "tls_key", "zmq_keys"})
 _BEGIN, _END = "<!-- settings -->", "<!-- /settings -->"
 _SECTIONS: tuple[tuple[str, str, type[Settings], frozenset[str]], ...] = (
     (
@@ -31,7 +32,7 @@ _SECTIONS: tuple[tuple[str, str, type[Settings], frozenset[str]], ...] = (
         frozenset({"replicas", "scaling", "emulation"}),
     ),
     ("Emulated stages: `stages.NAME.emulation`", "", EmulationSettings, frozenset()),
-    ("Gateways: `gateway`", "gateway", GatewaySettings, frozenset({"host", "metrics_port", "zmq_keys"})),
+    ("Gateways: `gateway`", "gateway", GatewaySettings, _OF_GATEWAY),
     (
         "The autoscaler: `autoscaler`",
         "autoscaler",

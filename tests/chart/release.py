@@ -86,7 +86,7 @@ def render(
     if example:
         command += ["--values", str(CHART / "examples" / f"{example}.yaml")]
     else:
-        command += ["--set", "bus.insecure=true,gateway.zmqInsecure=true"]
+        command += ["--set", "bus.insecure=true,gateway.zmqInsecure=true,gateway.insecure=true"]
     if kube_version:
         command += ["--kube-version", kube_version]
     for one in sets:

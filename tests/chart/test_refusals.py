@@ -106,6 +106,26 @@ CASES = {
         ["stages.target.autoscaling.minReplicas=0"],
         ["nothing is served", "1 or more"],
     ),
+    "gateways that are open without saying so": (
+        "cpu",
+        ["gateway.insecure=false"],
+        ["whoever reaches the gateways", "pipespec api-keys new", "gateway.insecure to true"],
+    ),
+    "keys and none": (
+        "locked-down",
+        ["gateway.insecure=true"],
+        ["is pipespec-api-keys, and gateway.insecure is true", "Remove one"],
+    ),
+    "tests without a key": (
+        "locked-down",
+        ["tests.apiKey.existingSecret="],
+        ["pods of `helm test` have none", "tests.enabled to false"],
+    ),
+    "a key of a Secret that is no file name": (
+        "locked-down",
+        ["gateway.auth.secretKey=../x"],
+        ["/gateway/auth/secretKey"],
+    ),
     "no target": ("cpu", ["stages.target.replicas=0"], ["nothing is served", "1 or more"]),
     "autoscaler without a profile": (
         "cpu",

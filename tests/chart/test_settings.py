@@ -48,7 +48,8 @@ def test_a_stage_arrives_with_all_its_keys() -> None:
         drain_timeout_s=7.25, min_match=5,
     )  # fmt: skip
     values = _values(stage, without={"replicas", "scaling", "emulation"})
-    release = render("", values=yaml.safe_dump({"stages": {"target": {"index": 0, **values}}}))
+    document = {"stages": {"target": {"index": 0, **values}}, "gateway": {"insecure": True}}
+    release = render("", values=yaml.safe_dump(document))
     assert release.pipeline.target == stage
 
 
@@ -68,7 +69,9 @@ def test_an_emulated_stage_arrives_with_all_its_keys() -> None:
         "b": {"index": 1, "kind": "emulated", "emulation": {"latencyMs": {1: 2}, "agreement": 1}},
         "c": {"index": 2, "kind": "emulated", "emulation": target},
     }
-    first, _, last = render("", values=yaml.safe_dump({"stages": stages})).pipeline.stages
+    first, _, last = render(
+        "", values=yaml.safe_dump({"stages": stages, "gateway": {"insecure": True}})
+    ).pipeline.stages
     assert first.emulation is not None
     assert last.emulation is not None
     assert {
@@ -80,7 +83,7 @@ def test_an_emulated_stage_arrives_with_all_its_keys() -> None:
 @pytest.mark.parametrize("major", [3, 4])
 def test_gateway_timers_and_logs_arrive_with_all_their_keys(major: int) -> None:
     gateway = GatewaySettings(
-        host="0.0.0.0", http_port=81, grpc_port=82, zmq_port=83, metrics_port=9090, grpc_reflection=True,  # noqa: S104
+        host="0.0.0.0", insecure=True, grpc_max_streams=7, http_port=81, grpc_port=82, zmq_port=83, metrics_port=9090, grpc_reflection=True,  # noqa: S104
         model_name="m", max_sessions=100_000, default_max_tokens=12_345_678, request_timeout_s=3599.5,
         drain_delay_s=2.5, drain_timeout_s=3600, zmq_insecure=True,
     )  # fmt: skip

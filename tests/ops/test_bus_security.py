@@ -29,12 +29,15 @@ def parsed(**document: Any) -> Pipeline:
         ({"bus": {"client_keys": "/keys"}}, ["bus.server_keys is missing"]),
         ({"bus": {**KEYS, "insecure": True}}, ["keys and is 'insecure'"]),
         ({"bus": {"key": "x"}}, ["bus.key: unknown key", "client_keys, insecure, server_keys"]),
-        ({"gateway": {"host": "10.0.0.7"}}, ["gateway.host is 10.0.0.7", "zmq_keys", "zmq_insecure"]),
+        (
+            {"gateway": {"host": "10.0.0.7", "insecure": True}},
+            ["gateway.host is 10.0.0.7", "zmq_keys", "zmq_insecure"],
+        ),
         ({"gateway": {"zmq_keys": "/k", "zmq_insecure": True}}, ["remove one of them"]),
         ({"stage_host": "0.0.0.0"}, ["stage_host is 0.0.0.0", "bind_any_address"]),  # noqa: S104 - refused
         ({"stage_host": "::"}, ["stage_host is ::"]),
         ({"brokers": [{"bind": "0.0.0.0"}], "bus": KEYS}, ["brokers[0].bind is 0.0.0.0"]),  # noqa: S104
-        ({"gateway": {"host": "::", "zmq_insecure": True}}, ["gateway.host is ::"]),
+        ({"gateway": {"host": "::", "insecure": True, "zmq_insecure": True}}, ["gateway.host is ::"]),
         ({"autoscaler": {"goal_ms": 50, "host": "0.0.0.0"}}, ["autoscaler.host is 0.0.0.0"]),  # noqa: S104
     ],
 )
@@ -54,8 +57,8 @@ def test_what_would_be_open_stops_the_start_and_says_what_to_do(
         {"brokers": [{"host": "::1"}, {"host": "localhost"}, {"host": "127.0.0.9"}]},
         {"brokers": REMOTE, "bus": KEYS},
         {"brokers": REMOTE, "bus": {"insecure": True}},
-        {"gateway": {"host": "10.0.0.7", "zmq_keys": "/keys/server"}},
-        {"gateway": {"host": "10.0.0.7", "zmq_insecure": True}},
+        {"gateway": {"host": "10.0.0.7", "insecure": True, "zmq_keys": "/keys/server"}},
+        {"gateway": {"host": "10.0.0.7", "insecure": True, "zmq_insecure": True}},
         {"brokers": [{"bind": "0.0.0.0"}], "bus": KEYS, "bind_any_address": True},  # noqa: S104 - with the flag
         {"stage_host": "::", "bind_any_address": True},
     ],

@@ -43,6 +43,7 @@
 {{- end -}}
 {{- include "pipespec.checkPorts" . -}}
 {{- include "pipespec.checkKeys" . -}}
+{{- include "pipespec.checkAccess" . -}}
 {{- include "pipespec.checkCache" . -}}
 {{- include "pipespec.checkAutoscaler" . -}}
 {{- end -}}
@@ -160,6 +161,20 @@
     {{- end -}}
     {{- $taken = set $taken $key $name -}}
   {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Pods bind an address that others reach. */}}
+{{- define "pipespec.checkAccess" -}}
+{{- $gateway := .Values.gateway -}}
+{{- if and (not $gateway.auth.existingSecret) (not $gateway.insecure) -}}
+  {{- fail "\n\ngateway.auth.existingSecret is empty: whoever reaches the gateways could use them.\nMake a key and a Secret:\n  pipespec api-keys new api-keys.yaml NAME\n  kubectl create secret generic pipespec-api-keys --from-file api-keys.yaml\nand set gateway.auth.existingSecret to pipespec-api-keys, or set gateway.insecure to true." -}}
+{{- end -}}
+{{- if and $gateway.auth.existingSecret $gateway.insecure -}}
+  {{- fail (printf "\n\ngateway.auth.existingSecret is %s, and gateway.insecure is true.\nRemove one of them." $gateway.auth.existingSecret) -}}
+{{- end -}}
+{{- if and $gateway.auth.existingSecret .Values.tests.enabled (not .Values.tests.apiKey.existingSecret) -}}
+  {{- fail "\n\nThe gateways ask for keys, and the pods of `helm test` have none.\nSet tests.apiKey.existingSecret to a Secret with a key for them, or tests.enabled to false." -}}
 {{- end -}}
 {{- end -}}
 

@@ -9,7 +9,7 @@ new key of the file needs no new template.
 {{- end -}}
 
 {{- define "pipespec.gatewayKeys" -}}
-{{- toJson (list "replicas" "image" "watchEndpoints" "resources" "updateStrategy" "autoscaling" "service" "ingress" "httpRoute" "grpcRoute" "zmqKeysSecret") -}}
+{{- toJson (list "replicas" "image" "auth" "tls" "zmqKeysSecret" "watchEndpoints" "resources" "updateStrategy" "autoscaling" "service" "ingress" "httpRoute" "grpcRoute") -}}
 {{- end -}}
 
 {{- define "pipespec.autoscalerKeys" -}}
@@ -41,6 +41,12 @@ new key of the file needs no new template.
 {{- $gateway = merge (dict "host" .Values.bindAddress "metricsPort" .Values.metrics.port) $gateway -}}
 {{- if .Values.gateway.zmqKeysSecret -}}
   {{- $gateway = set $gateway "zmqKeys" (include "pipespec.zmqKeysPath" .) -}}
+{{- end -}}
+{{- if .Values.gateway.auth.existingSecret -}}
+  {{- $gateway = set $gateway "apiKeys" (printf "/etc/pipespec-api-keys/%s" .Values.gateway.auth.secretKey) -}}
+{{- end -}}
+{{- if .Values.gateway.tls.existingSecret -}}
+  {{- $gateway = merge (dict "tlsCertificate" "/etc/pipespec-tls/tls.crt" "tlsKey" "/etc/pipespec-tls/tls.key") $gateway -}}
 {{- end -}}
 {{- $document := dict
   "name" (include "pipespec.fullname" .)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pipespec.cli.gateway_choice import chosen_gateway, gateway_options
+from pipespec.cli.gateway_choice import chosen_client, gateway_options
 from pipespec.cli.generate import write
 from pipespec.cli.measured import measure
 from pipespec.cli.progress import stderr
@@ -29,6 +29,8 @@ def chat(
     system: str | None,
     url: str | None,
     curve: Curve | None,
+    api_key: str | None,
+    ca: Path | None,
     name: str | None,
     pipeline: Path | None,
 ) -> None:
@@ -38,10 +40,7 @@ def chat(
     """
     with suppress(ImportError):
         import readline  # noqa: F401, PLC0415 - gives `input` line editing and history
-    with (
-        chosen_gateway(url=url, name=name, pipeline=pipeline) as gateway,
-        Client(gateway, curve=curve) as client,
-    ):
+    with chosen_client(url=url, curve=curve, api_key=api_key, ca=ca, name=name, pipeline=pipeline) as client:
         stderr.print(f"{RESET} forgets the conversation, Ctrl-C ends an answer, Ctrl-D ends the chat")
         conversation = Conversation(client, options=options, system=system)
         while (line := _read_line()) is not None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from pipespec.cli.gateway_choice import chosen_gateway, gateway_options
+from pipespec.cli.gateway_choice import chosen_client, gateway_options
 from pipespec.cli.measured import Measured, measure
 from pipespec.cli.sampling_options import sampling_options
-from pipespec.client import Client, Curve
+from pipespec.client import Curve
 
 
 @click.command()
@@ -32,6 +32,8 @@ def generate(
     no_speculation: bool,
     url: str | None,
     curve: Curve | None,
+    api_key: str | None,
+    ca: Path | None,
     name: str | None,
     pipeline: Path | None,
 ) -> None:
@@ -42,10 +44,7 @@ def generate(
     if prompt == "-":
         prompt = sys.stdin.read().removesuffix("\n")
     text = {"prompt": prompt} if raw else {"messages": [{"role": "user", "content": prompt}]}
-    with (
-        chosen_gateway(url=url, name=name, pipeline=pipeline) as gateway,
-        Client(gateway, curve=curve) as client,
-    ):
+    with chosen_client(url=url, curve=curve, api_key=api_key, ca=ca, name=name, pipeline=pipeline) as client:
         measured = measure(
             lambda: client.stream(**text, **options, speculate=not no_speculation, include_stats=as_json),
             on_text=discard if as_json else write,

@@ -15,6 +15,7 @@ from types import FrameType
 import click
 
 from pipespec import __version__
+from pipespec.cli.api_keys import api_keys
 from pipespec.cli.bench import bench
 from pipespec.cli.chat import chat
 from pipespec.cli.demo import demo
@@ -65,6 +66,7 @@ for _command in (
     top,
     bench,
     deploy,
+    api_keys,
     serve,
     supervise,
 ):

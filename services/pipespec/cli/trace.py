@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pipespec.cli.gateway_choice import credential_options
 from pipespec.cli.local.document import read_pipeline
 from pipespec.cli.local.run_folder import NotRunning, serving_pipeline
 from pipespec.cli.local.temporary import temporary_pipeline
@@ -25,6 +26,7 @@ from pipespec.cli.sampling_options import sampling_options
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), default=Path("trace.json"), show_default=True
 )
+@credential_options
 @click.option("--name", help="Which running pipeline, if there are several.")
 @click.option(
     "--pipeline", type=click.Path(path_type=Path), help="Run this pipeline file just for this command."
@@ -36,6 +38,8 @@ def trace(
     seconds: float | None,
     session: str | None,
     out: Path,
+    api_key: str | None,
+    ca: Path | None,
     name: str | None,
     pipeline: Path | None,
 ) -> None:
@@ -50,14 +54,14 @@ def trace(
     check_can_write("--out", out)
     if pipeline is not None:
         with temporary_pipeline(read_pipeline(pipeline)) as running:
-            heard = record(running, prompt, options, seconds)
+            heard = record(running, prompt, options, seconds, api_key=None, ca=None)
     else:
         serving = serving_pipeline(name)
         if serving is None:
             raise NotRunning(
                 "no pipeline is running; start one with `pipespec up`, or name a file with --pipeline"
             )
-        heard = record(serving, prompt, options, seconds)
+        heard = record(serving, prompt, options, seconds, api_key=api_key, ca=ca)
     timeline = chosen(heard, session)
     out.write_text(json.dumps(timeline.document()), encoding="utf-8")
     click.echo(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,7 +18,13 @@ from pipespec.protocol.ids import SessionId
 
 
 def record(
-    pipeline: Pipeline, prompt: str | None, options: dict[str, Any], seconds: float | None
+    pipeline: Pipeline,
+    prompt: str | None,
+    options: dict[str, Any],
+    seconds: float | None,
+    *,
+    api_key: str | None,
+    ca: Path | None,
 ) -> list[Heard]:
     """What is said while ``prompt`` is answered, or, without one, for ``seconds``."""
     heard: list[Heard] = []
@@ -27,16 +34,16 @@ def record(
             with waiting_line(f"listening for {seconds:g} s"):
                 heard.extend(observer.listen(seconds or 0.0))
         else:
+
+            def ask() -> None:
+                with Client(grpc_url(pipeline), api_key=api_key, ca=ca) as client:
+                    client.generate(messages=[{"role": "user", "content": prompt}], **options)
+
             with waiting_line("tracing one answer"):
-                heard.extend(observer.listen_while(lambda: _ask(grpc_url(pipeline), prompt, options)))
+                heard.extend(observer.listen_while(ask))
         if observer.num_overflowed:
             stderr.print(f"{observer.num_overflowed} messages came too fast and are missing")
     return heard
-
-
-def _ask(url: str, prompt: str, options: dict[str, Any]) -> None:
-    with Client(url) as client:
-        client.generate(messages=[{"role": "user", "content": prompt}], **options)
 
 
 def chosen(heard: list[Heard], session: str | None) -> Timeline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -103,15 +104,24 @@ class AsyncClient:
     """A connection to a gateway, for any number of requests at once.
 
     Args:
-        url: ``grpc://host:port``, ``zmq://host:port`` or ``tcp://host:port``.
+        url: ``grpc://host:port``, ``grpcs://host:port`` (over TLS), ``zmq://host:port`` or ``tcp://host:port``.
+        api_key: for gRPC; needed where the gateway has keys.
+        ca: for ``grpcs``: file of the authorities (PEM) to trust instead of the well-known ones.
         curve: keys, for ZeroMQ.
 
     Raises:
-        SettingsError: the URL is of none of these forms, or CURVE keys are given for gRPC.
+        SettingsError: the URL is of none of these forms, or one of the others does not go with it.
     """
 
-    def __init__(self, url: str, *, curve: Curve | None = None) -> None:
-        self._transport = connect(url, curve=curve)
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        ca: Path | None = None,
+        curve: Curve | None = None,
+    ) -> None:
+        self._transport = connect(url, api_key=api_key, ca=ca, curve=curve)
 
     async def generate(
         self,

@@ -19,7 +19,8 @@ def typed_error(
     """
     match kind:
         case "overloaded":
-            return Overloaded(message, retry_after_s=1.0 if retry_after_s is None else retry_after_s)
+            retry_after_s = 1.0 if retry_after_s is None else retry_after_s
+            return Overloaded(message, code=code, retry_after_s=retry_after_s)
         case "unavailable":
             return Unavailable(message, code=code, param=param)
         case "lost":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,7 +13,7 @@ import grpc
 from pipespec.client.completion import Chunk, Finished, StageReport, Usage
 from pipespec.client.errors import typed_error, unreachable
 from pipespec.client.request import Request
-from pipespec.ops.errors import RequestError
+from pipespec.ops.errors import RequestError, SettingsError
 from pipespec.v1 import pipespec_pb2 as pb
 from pipespec.v1 import pipespec_pb2_grpc
 
@@ -34,15 +35,27 @@ class GrpcTransport:
 
     Args:
         address: ``host:port``.
+        tls: encrypt, and check who answers.
+        ca: file of the authorities to trust; None takes the well-known ones.
+        api_key: sent with every call.
+
+    Raises:
+        SettingsError: ``ca`` cannot be read, or ``api_key`` cannot be sent.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(
+        self, address: str, *, tls: bool = False, ca: Path | None = None, api_key: str | None = None
+    ) -> None:
         self._address = address
+        self._credentials = _credentials(ca) if tls else None
+        self._metadata = _metadata(api_key)
 
     @cached_property
     def _channel(self) -> grpc.aio.Channel:
         # Binds to the running event loop, so not before there is one.
-        return grpc.aio.insecure_channel(self._address, options=_OPTIONS)
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self._address, options=_OPTIONS)
+        return grpc.aio.secure_channel(self._address, self._credentials, options=_OPTIONS)
 
     @cached_property
     def _stub(self) -> Any:
@@ -50,7 +63,7 @@ class GrpcTransport:
 
     async def events(self, request: Request) -> AsyncGenerator[Chunk | Finished]:
         """See ``Transport``."""
-        call = self._stub.Generate(_message(request), timeout=request.timeout_s)
+        call = self._stub.Generate(_message(request), timeout=request.timeout_s, metadata=self._metadata)
         try:
             async for response in call:
                 yield _event(response)
@@ -60,9 +73,9 @@ class GrpcTransport:
             call.cancel()
 
     async def cancel(self, request_id: str) -> None:
-        """See ``Transport``. Reaches requests of other connections too."""
+        """See ``Transport``. Reaches requests of other connections too, where they have a key of the same owner."""
         try:
-            await self._stub.Cancel(pb.CancelRequest(request_id=request_id))
+            await self._stub.Cancel(pb.CancelRequest(request_id=request_id), metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             raise self._typed(error) from error
 
@@ -86,6 +99,22 @@ class GrpcTransport:
             param=trailers.get("pipespec-param"),
             retry_after_s=None if retry_after_ms is None else int(retry_after_ms) / 1000,
         )
+
+
+def _credentials(ca: Path | None) -> grpc.ChannelCredentials:
+    try:
+        roots = None if ca is None else ca.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"cannot read the authorities in {ca}: {error.strerror}") from error
+    return grpc.ssl_channel_credentials(root_certificates=roots)
+
+
+def _metadata(api_key: str | None) -> tuple[tuple[str, str], ...]:
+    if api_key is None:
+        return ()
+    if not (api_key.isascii() and api_key.isprintable()):  # and not shown: it is a secret
+        raise SettingsError("the API key has characters that no key has; expected printable ASCII")
+    return (("authorization", f"Bearer {api_key}"),)
 
 
 def _message(request: Request) -> pb.GenerateRequest:

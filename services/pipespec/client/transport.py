@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -33,27 +34,33 @@ class Transport(Protocol):
         """Cancel everything and disconnect."""
 
 
-def connect(url: str, *, curve: Curve | None = None) -> Transport:
-    """A transport to ``grpc://host:port``, ``zmq://host:port`` or ``tcp://host:port``. Connects when first used.
+def connect(
+    url: str, *, api_key: str | None = None, ca: Path | None = None, curve: Curve | None = None
+) -> Transport:
+    """A transport to ``grpc[s]://host:port``, ``zmq://host:port`` or ``tcp://host:port``. Connects when first used.
 
     Raises:
-        SettingsError: the URL is of none of these forms, or CURVE keys are given for gRPC.
+        SettingsError: the URL is of none of these forms, ``ca`` cannot be read, or something does not go with the URL.
     """
     parts = urlsplit(url)
     try:
         is_address = bool(parts.hostname and parts.port) and not (parts.path or parts.query or parts.username)
     except ValueError:
         is_address = False
+    if ca is not None and parts.scheme != "grpcs":
+        raise SettingsError(f"authorities are for TLS (grpcs://host:port); the gateway's URL is {url!r}")
     if parts.scheme in ("zmq", "tcp") and is_address:
+        if api_key is not None:
+            raise SettingsError(f"API keys are for gRPC and HTTP; the gateway's URL is {url!r}")
         from pipespec.client.zmq_transport import ZmqTransport  # noqa: PLC0415 - needs only what is used
 
         return ZmqTransport(parts.netloc, curve=curve)
     if curve is not None:
         raise SettingsError(f"CURVE keys are for ZeroMQ (zmq://host:port); the gateway's URL is {url!r}")
-    if parts.scheme == "grpc" and is_address:
+    if parts.scheme in ("grpc", "grpcs") and is_address:
         from pipespec.client.grpc_transport import GrpcTransport  # noqa: PLC0415 - slow to import
 
-        return GrpcTransport(parts.netloc)
+        return GrpcTransport(parts.netloc, tls=parts.scheme == "grpcs", ca=ca, api_key=api_key)
     raise SettingsError(
-        f"the gateway's URL is {url!r}; expected grpc://host:port, zmq://host:port or tcp://host:port"
+        f"the gateway's URL is {url!r}; expected grpc://host:port, grpcs://host:port, zmq://host:port or tcp://host:port"
     )

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from pipespec.bus.address import bus_client_keys
 from pipespec.bus.link import BusLink
 from pipespec.emulation.vocabulary import CHAT_TEMPLATE, byte_tokenizer
+from pipespec.gateway.access import Access
 from pipespec.gateway.grpc import serve_grpc
 from pipespec.gateway.metrics import EdgeGuardMetrics, GatewayMetrics
 from pipespec.gateway.openai import create_app, serve_http
@@ -50,7 +51,8 @@ def run(pipeline: Pipeline, replica: str) -> None:
 
     Raises:
         ModelError: the target's tokenizer cannot be loaded.
-        SettingsError: a port cannot be bound, or pods are to be watched and there is no cluster.
+        SettingsError: a port cannot be bound, keys or certificate cannot be used, or pods are to be watched and there is
+            no cluster.
     """
     configure_logging(pipeline.log, service="gateway", replica=replica)
     with Shutdown.on_signals() as shutdown, _cluster(pipeline) as (endings, metrics):
@@ -74,6 +76,7 @@ def _cluster(pipeline: Pipeline) -> Iterator[tuple[Endings, Collector | None]]:
 async def _serve(
     pipeline: Pipeline, replica: str, shutdown: Shutdown, *, endings: Endings, metrics: Collector | None
 ) -> None:
+    access = Access.of(pipeline.gateway)
     text, tokenizer = _text(pipeline.target)
     timers = Timers.of(pipeline.timers)
     fleet = Fleet(num_stages=len(pipeline.stages), tokenizer=tokenizer, timers=timers)
@@ -110,14 +113,15 @@ async def _serve(
                         "bus.not_joined_yet",
                         advice="is a broker running, and is this process's key listed? it goes on trying",
                     )
-                async with _edges(pipeline, backend, text) as edges:
+                async with _edges(pipeline, backend, text, access) as edges:
                     for edge in edges:
                         if isinstance(edge, ZmqServer) and edge.guard is not None:
                             health.register(EdgeGuardMetrics(edge.guard))
                     listening.set()
                     log.info("gateway.ready", metrics=health.url, model=pipeline.model_name)
                     work = _work(pipeline, backend, shutdown)
-                    await _first(work, backend.failed(), *(edge.failed() for edge in edges))
+                    failures = (access.follow(), backend.failed(), *(edge.failed() for edge in edges))
+                    await _first(work, *failures)
         finally:
             link.close()  # publishes what is queued first: stages hear that their sessions are closed
 
@@ -145,20 +149,49 @@ class Edge(Protocol):
 
 
 @asynccontextmanager
-async def _edges(pipeline: Pipeline, backend: PipelineBackend, text: TextModel) -> AsyncIterator[list[Edge]]:
+async def _edges(
+    pipeline: Pipeline, backend: PipelineBackend, text: TextModel, access: Access
+) -> AsyncIterator[list[Edge]]:
     """HTTP, gRPC and ZeroMQ, for as long as the block lasts."""
     settings, name = pipeline.gateway, pipeline.model_name
-    app = create_app(backend=backend, text=text, settings=settings, model_name=name)
+    keys, certificate = access.keys, access.certificate
+    app = create_app(backend=backend, text=text, settings=settings, model_name=name, keys=keys)
     edges: list[Edge] = []
     try:
-        edges.append(await serve_http(app, settings.host, settings.http_port))
-        for serve, port in ((serve_grpc, settings.grpc_port), (serve_zmq, settings.zmq_port)):
-            edge = await serve(
-                backend=backend, text=text, settings=settings, model_name=name, host=settings.host, port=port
+        edges.append(await serve_http(app, settings.host, settings.http_port, certificate=certificate))
+        edges.append(
+            await serve_grpc(
+                backend=backend,
+                text=text,
+                settings=settings,
+                model_name=name,
+                host=settings.host,
+                port=settings.grpc_port,
+                keys=keys,
+                certificate=certificate,
             )
-            edges.append(edge)
+        )
+        edges.append(
+            await serve_zmq(
+                backend=backend,
+                text=text,
+                settings=settings,
+                model_name=name,
+                host=settings.host,
+                port=settings.zmq_port,
+                keys=keys,
+            )
+        )
         http, grpc, zmq = (edge.port for edge in edges)
-        log.info("gateway.listening", host=settings.host, http=http, grpc=grpc, zmq=zmq)
+        log.info(
+            "gateway.listening",
+            host=settings.host,
+            http=http,
+            grpc=grpc,
+            zmq=zmq,
+            tls=certificate is not None,
+            keys=keys is not None,
+        )
         yield edges
     finally:
         await asyncio.gather(*(edge.stop(grace_s=STOP_S) for edge in edges))

@@ -51,8 +51,8 @@ class Overloaded(RequestError):
 
     retriable = True
 
-    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
-        super().__init__(message, code="overloaded")
+    def __init__(self, message: str, *, code: str = "overloaded", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, code=code)
         self.retry_after_s = retry_after_s
 
 

@@ -17,9 +17,10 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pipespec.ops.bus_security import MAX_BROKERS, BusSettings, check_binds, check_bus, check_zmq_edge
 from pipespec.ops.cluster import AutoscalerSettings, KubernetesSettings, ScalingSettings
+from pipespec.ops.edge_security import EdgeSecuritySettings
 from pipespec.ops.emulation import EmulationSettings, check_emulation
 from pipespec.ops.errors import SettingsError
-from pipespec.ops.settings import Port, Settings
+from pipespec.ops.settings import Port, Settings, UniqueKeys
 
 
 class StageKind(StrEnum):
@@ -122,11 +123,9 @@ class BrokerSettings(Settings):
     metrics_port: Port = 0
 
 
-class GatewaySettings(Settings):
+class GatewaySettings(EdgeSecuritySettings):
     """Where clients come in, and what they may ask."""
 
-    host: str = "127.0.0.1"
-    """Address that all client ports bind; loopback unless said otherwise."""
     http_port: Port = 8000
     grpc_port: Port = 8001
     zmq_port: Port = 8002
@@ -288,21 +287,6 @@ class Pipeline(Settings):
         return self.gateway.model_name or reference.rstrip("/").split("/")[-1].split(":")[-1]
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML as ``safe_load`` reads it, but a key that is given twice is an error; PyYAML lets the last one win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        problem=f"the key {key.value!r} is given twice", problem_mark=key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
-
-
 def load_pipeline(path: Path) -> Pipeline:
     """Read and check a pipeline file.
 
@@ -319,7 +303,7 @@ def read_document(path: Path) -> Any:
         SettingsError: the file cannot be read or is not YAML.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506  # a safe loader
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)  # noqa: S506  # a safe loader
     except OSError as error:
         raise SettingsError(f"cannot read the pipeline file {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -84,3 +84,11 @@ def test_each_process_gets_its_threads_and_its_parent() -> None:
 )
 def test_a_wildcard_address_is_reached_through_loopback(bound: str, written: str) -> None:
     assert url_host(bound) == written
+
+
+def test_files_of_keys_and_certificates_are_found_from_everywhere() -> None:
+    files = {"api_keys": "keys.yaml", "tls_certificate": "/etc/tls.crt", "tls_key": "tls.key"}
+    gateway = lay_out(pipeline(gateway={**FREE, **files})).pipeline.gateway
+    assert gateway.api_keys == Path.cwd() / "keys.yaml"
+    assert gateway.tls_certificate == Path("/etc/tls.crt")
+    assert gateway.tls_key == Path.cwd() / "tls.key"

@@ -370,3 +370,15 @@ async def test_one_connection_carries_many_generations_at_once(stub: Any, backen
         await asyncio.sleep(0.01)
     gate.set()
     assert all(completed.usage.completion_tokens == 2 for _, completed in await asyncio.gather(*calls))
+
+
+async def test_the_request_id_is_echoed_or_made_before_anything_is_generated(
+    stub: Any, backend: ScriptedBackend
+) -> None:
+    backend.default = [asyncio.Event()]
+    for given in ("abc-1", ""):
+        call = stub.Generate(pb.GenerateRequest(text="hello", request_id=given))
+        echoed = dict(await call.initial_metadata())["x-request-id"]
+        assert echoed == given or not given
+        await stub.Cancel(pb.CancelRequest(request_id=echoed))
+        assert (await error_of(call))[0] is grpc.StatusCode.CANCELLED

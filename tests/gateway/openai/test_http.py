@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from gateway.openai.asking import ASK, error_of, post
+from gateway.openai.raw import exchange
 from gateway.scripted_backend import ScriptedBackend
 from pipespec.gateway.openai import create_app, serve_http
 from pipespec.gateway.text import TextModel
@@ -50,20 +51,9 @@ async def test_too_large_headers_are_refused(http: httpx.AsyncClient) -> None:
     ],
 )
 async def test_ambiguous_requests_are_refused_and_the_connection_closed(http_url: str, head: bytes) -> None:
-    answer = await raw_exchange(http_url, head)
+    answer = await exchange(http_url, head)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"\r\nconnection: close\r\n" in answer.lower()
-
-
-async def raw_exchange(url: str, sent: bytes) -> bytes:
-    """All that comes back until the server closes."""
-    reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
-    writer.write(sent)
-    try:
-        return await asyncio.wait_for(reader.read(), 10)
-    finally:
-        writer.close()
-        await writer.wait_closed()
 
 
 async def test_a_body_that_does_not_arrive_is_given_up(
@@ -73,7 +63,7 @@ async def test_a_body_that_does_not_arrive_is_given_up(
     head = (
         b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n"
     )
-    answer = await raw_exchange(http_url, head + b"Connection: close\r\n\r\n{")
+    answer = await exchange(http_url, head + b"Connection: close\r\n\r\n{")
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.access.keys import key_ring
 from gateway.scripted_backend import ScriptedBackend
 from pipespec.bus.guard import BROKEN_OFF, NO_CURVE, UNLISTED, WRONG_SERVER_KEY
 from pipespec.bus.key_folder import KeyFolder
@@ -19,7 +20,7 @@ from pipespec.client.zmq_transport import ZmqTransport
 from pipespec.gateway.text import TextModel
 from pipespec.gateway.zmq import ZmqServer, serve_zmq
 from pipespec.gateway.zmq.router import Router
-from pipespec.ops.errors import SettingsError, Unavailable
+from pipespec.ops.errors import RequestError, SettingsError, Unavailable
 from pipespec.ops.pipeline import GatewaySettings
 
 SAID = "Hello 👍🏽 world!"
@@ -130,6 +131,28 @@ async def test_every_message_says_whose_key_it_came_with(folder: KeyFolder) -> N
         await transport.close()
     await router.close()
     assert sorted(heard) == ["alice", "bob"]
+
+
+async def test_a_client_has_the_rights_of_the_api_keys_of_its_name(
+    backend: ScriptedBackend, text: TextModel, settings: GatewaySettings, folder: KeyFolder
+) -> None:
+    folder.add("carol")
+    server = await serve_zmq(
+        backend=backend,
+        text=text,
+        settings=settings.model_copy(update={"zmq_keys": folder.server}),
+        model_name="small",
+        host="127.0.0.1",
+        port=0,
+        keys=key_ring(),
+    )
+    url = f"zmq://127.0.0.1:{server.port}"
+    async with AsyncClient(url, curve=curve_of(folder, "carol")) as carol:
+        with pytest.raises(RequestError, match="may not use the model 'small'"):
+            await carol.generate("hello")
+    async with AsyncClient(url, curve=curve_of(folder, "alice")) as alice:
+        assert (await alice.generate("hello")).text == SAID
+    await server.stop(grace_s=0)
 
 
 def test_keys_for_grpc_are_refused(folder: KeyFolder) -> None:

@@ -15,12 +15,14 @@ from pipespec.ops.pipeline import Pipeline
 
 def http_url(pipeline: Pipeline) -> str:
     """Base of the OpenAI-compatible API."""
-    return f"http://{url_host(pipeline.gateway.host)}:{pipeline.gateway.http_port}/v1"
+    scheme = "https" if pipeline.gateway.has_tls else "http"
+    return f"{scheme}://{url_host(pipeline.gateway.host)}:{pipeline.gateway.http_port}/v1"
 
 
 def grpc_url(pipeline: Pipeline) -> str:
     """Where the client library finds the gateway."""
-    return f"grpc://{url_host(pipeline.gateway.host)}:{pipeline.gateway.grpc_port}"
+    scheme = "grpcs" if pipeline.gateway.has_tls else "grpc"
+    return f"{scheme}://{url_host(pipeline.gateway.host)}:{pipeline.gateway.grpc_port}"
 
 
 def zmq_url(pipeline: Pipeline) -> str:
@@ -47,8 +49,9 @@ def example(pipeline: Pipeline) -> str:
         "stream": True,
         "messages": [{"role": "user", "content": "Why is the sky blue?"}],
     }
+    key = '-H "Authorization: Bearer $PIPESPEC_API_KEY" ' if pipeline.gateway.api_keys else ""
     return (
-        f"curl -N {http_url(pipeline)}/chat/completions -H 'Content-Type: application/json' "
+        f"curl -N {http_url(pipeline)}/chat/completions -H 'Content-Type: application/json' {key}"
         f"-d '{json.dumps(body)}'"
     )
 

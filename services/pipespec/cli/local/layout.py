@@ -84,13 +84,14 @@ def _settle_gateway(gateway: GatewaySettings, ports: PortPicker) -> GatewaySetti
         name: ports.take(gateway.host, getattr(gateway, name), f"gateway.{name}", option)
         for name, option in options.items()
     }
-    keys = _absolute(gateway.zmq_keys)
-    return gateway.model_copy(update={**settled, "zmq_keys": keys, "grpc_reflection": True})
+    files = {name: getattr(gateway, name) for name in ("api_keys", "tls_certificate", "tls_key", "zmq_keys")}
+    absolute = {name: _absolute(path) for name, path in files.items()}
+    return gateway.model_copy(update={**settled, **absolute, "grpc_reflection": True})
 
 
-def _absolute(folder: Path | None) -> Path | None:
+def _absolute(path: Path | None) -> Path | None:
     """As seen from anywhere: others read the settled file, from other folders."""
-    return None if folder is None else folder.absolute()
+    return None if path is None else path.absolute()
 
 
 def _stage_ports(pipeline: Pipeline, ports: PortPicker) -> Iterator[tuple[int, ...]]:

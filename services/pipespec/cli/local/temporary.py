@@ -1,4 +1,4 @@
-"""A pipeline for one command: free ports, a folder that is removed, no process left at the end."""
+"""A pipeline for one command: free ports on loopback, a folder that is removed, no process left at the end."""
 
 from __future__ import annotations
 
@@ -47,6 +47,14 @@ def temporary_pipeline(pipeline: Pipeline) -> Iterator[Pipeline]:
 def _on_free_ports(pipeline: Pipeline) -> Pipeline:
     zeros = {"publish_port": 0, "subscribe_port": 0, "metrics_port": 0}
     gateway = {
+        # For this command alone, so on loopback and without keys.
+        "host": "127.0.0.1",
+        "api_keys": None,
+        "insecure": False,
+        "tls_certificate": None,
+        "tls_key": None,
+        "zmq_keys": None,
+        "zmq_insecure": False,
         "http_port": 0,
         "grpc_port": 0,
         "zmq_port": 0,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from pipespec.gateway.access import Principal
 from pipespec.gateway.backend import Backend, TokenStream
 from pipespec.gateway.generation.admission import Admission, Plan
 from pipespec.gateway.generation.choice import Choice, cancelled, deadline_exceeded
@@ -19,6 +20,9 @@ from pipespec.gateway.text import TextModel
 from pipespec.ops.errors import RequestError
 from pipespec.ops.pipeline import GatewaySettings
 from pipespec.protocol.messages import EndReason
+
+_Key = tuple[str | None, str]
+"""Name of the principal, and its own request id: those of different principals do not meet."""
 
 
 class Generator:
@@ -43,7 +47,7 @@ class Generator:
         self._admission = Admission(
             backend=backend, text=text, default_max_tokens=settings.default_max_tokens
         )
-        self._active: dict[str, asyncio.Future[RequestError]] = {}
+        self._active: dict[_Key, asyncio.Future[RequestError]] = {}
 
     @property
     def is_ready(self) -> bool:
@@ -68,22 +72,26 @@ class Generator:
                 param="model",
             )
 
-    async def start(self, request: GenerationRequest) -> Generation:
+    async def start(self, request: GenerationRequest, *, principal: Principal | None = None) -> Generation:
         """Check the request and open its sessions. The caller enters the result as a context, or closes it.
+
+        Args:
+            request: what is asked for.
+            principal: who asks; None where the gateway has no keys.
 
         Raises:
             RequestError: it cannot be served; nothing stays open.
         """
         record = RequestRecord(self._protocol)
         try:
-            return await self._start(request, record)
+            return await self._start(request, principal, record)
         except RequestError as error:
             record.end(error.code)
             raise
 
-    def cancel(self, request_id: str) -> bool:
-        """End an active request with the error ``cancelled``; tell whether there is one."""
-        interrupt = self._active.get(request_id)
+    def cancel(self, request_id: str, *, principal: Principal | None = None) -> bool:
+        """End an active request of ``principal`` with the error ``cancelled``; tell whether there is one."""
+        interrupt = self._active.get(_key(request_id, principal))
         if interrupt is None:
             return False
         if not interrupt.done():
@@ -96,8 +104,11 @@ class Generator:
             if not interrupt.done():
                 interrupt.set_result(error)
 
-    async def _start(self, request: GenerationRequest, record: RequestRecord) -> Generation:
-        if request.request_id in self._active:
+    async def _start(
+        self, request: GenerationRequest, principal: Principal | None, record: RequestRecord
+    ) -> Generation:
+        key = _key(request.request_id, principal)
+        if key in self._active:
             raise RequestError(
                 f"request id {request.request_id!r} is active; use another one",
                 code="request_id_active",
@@ -106,13 +117,23 @@ class Generator:
         loop = asyncio.get_running_loop()
         interrupt: asyncio.Future[RequestError] = loop.create_future()
         deadline = loop.time() + min(request.timeout_s or self._timeout_s, self._timeout_s)
-        self._active[request.request_id] = interrupt
+        num_choices = len(request.prompts) * request.n
+        if principal is not None:
+            principal.check_model(self.model_name)
+            principal.enter(num_choices)
+        self._active[key] = interrupt
+
+        def leave() -> None:
+            del self._active[key]
+            if principal is not None:
+                principal.leave(num_choices)
+
         try:
             async with asyncio.timeout_at(deadline) as timer:
                 plans = await self._admission.plan(request)
                 choices = await self._open(plans, request, deadline=deadline)
         except BaseException as error:
-            del self._active[request.request_id]
+            leave()
             if isinstance(error, TimeoutError) and timer.expired():
                 raise deadline_exceeded() from error
             raise
@@ -121,11 +142,8 @@ class Generator:
             deadline=deadline,
             interrupt=interrupt,
             record=record,
-            on_close=lambda: self._forget(request.request_id),
+            on_close=leave,
         )
-
-    def _forget(self, request_id: str) -> None:
-        del self._active[request_id]
 
     async def _open(
         self, plans: Sequence[Plan], request: GenerationRequest, *, deadline: float
@@ -153,3 +171,7 @@ class Generator:
             )
             for index, (plan, stream) in enumerate(zip(plans, streams, strict=True))
         ]
+
+
+def _key(request_id: str, principal: Principal | None) -> _Key:
+    return (None if principal is None else principal.name, request_id)

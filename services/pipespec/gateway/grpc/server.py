@@ -1,16 +1,22 @@
-"""Runs the gRPC server inside the running event loop, with bounded messages, streams and connections."""
+"""Runs the gRPC server inside the running event loop.
+
+Guarded by keys and encrypted where there are any; bounded in messages, headers, calls, connections and pings.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from pipespec.gateway.access import Certificate, KeyRing, PemPair
 from pipespec.gateway.backend import Backend
 from pipespec.gateway.background import first_end
 from pipespec.gateway.generation import Generator, shutting_down
+from pipespec.gateway.grpc.guard import Guard
 from pipespec.gateway.grpc.health import HealthServicer, follow_readiness, new_servicer, set_status
 from pipespec.gateway.grpc.service import GenerationService
 from pipespec.gateway.text import TextModel
@@ -25,11 +31,20 @@ MAX_MESSAGE = 4 * 1024 * 1024
 """Bytes, either way."""
 SPARE_CALLS = 1024
 """At once beyond the sessions that a gateway may have open: health checks, cancellations, and refusals that are being said."""
+MIN_STREAMS = 256
+MAX_CONNECTIONS = 1024
+MAX_METADATA = 16 * 1024
+"""Bytes of a call's headers."""
 _FLUSH_S = 1.0
 """Seconds for the errors of calls that are cut at the end of the grace."""
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", MAX_MESSAGE),
+    ("grpc.max_metadata_size", MAX_METADATA),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA),
+    ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 300_000),
     # A client that vanished without a word is noticed, and one that pings too often is sent away.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -77,7 +92,15 @@ class GrpcServer:
 
 
 async def serve_grpc(
-    *, backend: Backend, text: TextModel, settings: GatewaySettings, model_name: str, host: str, port: int
+    *,
+    backend: Backend,
+    text: TextModel,
+    settings: GatewaySettings,
+    model_name: str,
+    host: str,
+    port: int,
+    keys: KeyRing | None = None,
+    certificate: Certificate | None = None,
 ) -> GrpcServer:
     """Start to serve; returns when calls are accepted.
 
@@ -88,6 +111,8 @@ async def serve_grpc(
         model_name: what clients call the model.
         host: address to bind.
         port: 0 picks a free one.
+        keys: of those who may use it; None lets everybody in.
+        certificate: serves TLS, and that alone; None serves in plain.
 
     Raises:
         SettingsError: the address cannot be bound.
@@ -96,9 +121,17 @@ async def serve_grpc(
         backend=backend, text=text, settings=settings, model_name=model_name, protocol="grpc"
     )
     max_calls = settings.max_sessions + SPARE_CALLS
-    # One connection may carry all of them: gRPC refuses what is beyond its streams, instead of letting it wait.
-    options = (*_OPTIONS, ("grpc.max_concurrent_streams", 2 * max_calls))
-    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=max_calls)
+    # gRPC refuses what is beyond a connection's streams, instead of letting it wait.
+    max_streams = settings.grpc_max_streams or max(MIN_STREAMS, settings.max_sessions)
+    options = (
+        *_OPTIONS,
+        ("grpc.max_concurrent_streams", max_streams),
+        # Calls that wait to be taken up: beyond it gRPC cancels any, so that one connection that opens and resets calls
+        # as fast as it can would end the calls of others.
+        ("grpc.server.max_pending_requests", 4 * max(max_streams, max_calls)),
+        ("grpc.server.max_pending_requests_hard_limit", 8 * max(max_streams, max_calls)),
+    )
+    server = grpc.aio.server(interceptors=[Guard(keys)], options=options, maximum_concurrent_rpcs=max_calls)
     pipespec_pb2_grpc.add_GenerationServicer_to_server(GenerationService(generator), server)
     servicer = new_servicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
@@ -107,9 +140,31 @@ async def serve_grpc(
         reflection.enable_server_reflection(names, server)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        bound = server.add_insecure_port(address)
+        if certificate is None:
+            bound = server.add_insecure_port(address)
+        else:
+            bound = server.add_secure_port(address, _credentials(certificate))
     except RuntimeError as error:
         raise SettingsError(f"cannot serve gRPC at {address}: {error}") from error
     await set_status(servicer, ready=generator.is_ready, services=HEALTH_SERVICES)
     await server.start()
     return GrpcServer(server, port=bound, servicer=servicer, generator=generator)
+
+
+def _credentials(certificate: Certificate) -> grpc.ServerCredentials:
+    """That give new connections what was loaded last. gRPC takes TLS 1.2 and newer by itself."""
+    given = certificate.pair
+
+    def changed() -> Any:
+        # In a thread of gRPC's, for every connection, one at a time.
+        nonlocal given
+        if certificate.pair is given:
+            return None
+        given = certificate.pair
+        return _configuration(given)
+
+    return grpc.dynamic_ssl_server_credentials(_configuration(given), changed)
+
+
+def _configuration(pair: PemPair) -> Any:
+    return grpc.ssl_server_certificate_configuration([(pair.key, pair.chain)])

@@ -9,12 +9,15 @@ import grpc
 import structlog
 
 from pipespec.gateway.generation import Generator
+from pipespec.gateway.grpc.guard import caller
 from pipespec.gateway.grpc.status import status_of, trailers_of
 from pipespec.gateway.grpc.translation import to_request, to_response
 from pipespec.ops.errors import RequestError
 from pipespec.v1 import pipespec_pb2 as pb
 from pipespec.v1 import pipespec_pb2_grpc
 
+REQUEST_ID = "x-request-id"
+"""Metadata that comes before the first token: also a request that named none can be cancelled."""
 STALLED_CLIENT_S = 30.0
 """A client that reads nothing for this long is given up; its session holds memory on every stage."""
 
@@ -33,7 +36,9 @@ class GenerationService(pipespec_pb2_grpc.GenerationServicer):
         try:
             if request.model:
                 self._generator.check_model(request.model)
-            async with await self._generator.start(to_request(request)) as generation:
+            asked = to_request(request)
+            async with await self._generator.start(asked, principal=caller()) as generation:
+                await context.send_initial_metadata(((REQUEST_ID, asked.request_id),))
                 async for event in generation:
                     async with asyncio.timeout(STALLED_CLIENT_S):
                         await context.write(to_response(event))
@@ -47,7 +52,7 @@ class GenerationService(pipespec_pb2_grpc.GenerationServicer):
 
     async def Cancel(self, request: pb.CancelRequest, context: Context) -> pb.CancelResponse:  # noqa: N802 - named by the proto
         """End an active request."""
-        if not self._generator.cancel(request.request_id):
+        if not self._generator.cancel(request.request_id, principal=caller()):
             unknown = f"no request {request.request_id[:128]!r} is active"
             await _abort(context, RequestError(unknown, code="request_not_found", param="request_id"))
         return pb.CancelResponse()

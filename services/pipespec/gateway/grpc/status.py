@@ -11,6 +11,8 @@ PARAM = "pipespec-param"
 RETRY_AFTER_MS = "pipespec-retry-after-ms"
 
 _BY_CODE = {
+    "invalid_api_key": grpc.StatusCode.UNAUTHENTICATED,
+    "model_not_allowed": grpc.StatusCode.PERMISSION_DENIED,
     "model_not_found": grpc.StatusCode.NOT_FOUND,
     "request_not_found": grpc.StatusCode.NOT_FOUND,
     "request_id_active": grpc.StatusCode.ALREADY_EXISTS,

@@ -11,7 +11,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
+from pipespec.gateway.access import KeyRing, Principal
 from pipespec.gateway.backend import Backend
 from pipespec.gateway.generation import GenerationRequest, Generator
 from pipespec.gateway.openai.answers import Answer
@@ -20,6 +22,7 @@ from pipespec.gateway.openai.border import Border
 from pipespec.gateway.openai.disconnect import unless_disconnected
 from pipespec.gateway.openai.errors import CLIENT_CLOSED_REQUEST, error_response, internal_error
 from pipespec.gateway.openai.event_stream import KEEP_ALIVE_S, EventStream
+from pipespec.gateway.openai.guard import Guard
 from pipespec.gateway.openai.schema import ChatBody, CompletionBody, GenerationBody
 from pipespec.gateway.text import TextModel
 from pipespec.ops.errors import RequestError, Unavailable
@@ -32,6 +35,7 @@ def create_app(
     text: TextModel,
     settings: GatewaySettings,
     model_name: str,
+    keys: KeyRing | None = None,
     keep_alive_s: float = KEEP_ALIVE_S,
 ) -> FastAPI:
     """The application, for one model.
@@ -41,17 +45,19 @@ def create_app(
         text: the model's tokenizer and chat template.
         settings: defaults and limits of requests.
         model_name: what clients call the model.
+        keys: of those who may use it; None lets everybody in.
         keep_alive_s: a quiet stream gets a comment this often.
     """
     generator = Generator(
         backend=backend, text=text, settings=settings, model_name=model_name, protocol="openai"
     )
-    app = FastAPI(title="PipeSpec", openapi_url=None)
+    app = FastAPI(title="PipeSpec", openapi_url=None, redirect_slashes=False)
     app.state.generator = generator  # for the server, which ends what runs too long at its own end
     _add_models(app, generator)
     _add_generation(app, generator, keep_alive_s=keep_alive_s)
     _add_health(app, generator)
     _add_errors(app)
+    app.add_middleware(Guard, keys=keys)
     app.add_middleware(Border)
     return app
 
@@ -71,16 +77,17 @@ def _add_generation(app: FastAPI, generator: Generator, *, keep_alive_s: float) 
         asked = body.to_request(request_id)
         answer = Answer(body, request_id=request_id)
         # The client may go while the prompt is tokenized or the session opened, so that is watched as well.
-        work = stream(asked, answer) if body.stream else complete(asked, answer)
+        principal = _principal(request)
+        work = (stream if body.stream else complete)(asked, answer, principal)
         response = await unless_disconnected(work, request.receive)
         return Response(status_code=CLIENT_CLOSED_REQUEST) if response is None else response
 
-    async def stream(asked: GenerationRequest, answer: Answer) -> Response:
-        generation = await generator.start(asked)
+    async def stream(asked: GenerationRequest, answer: Answer, principal: Principal | None) -> Response:
+        generation = await generator.start(asked, principal=principal)
         return EventStream(generation, answer=answer, request_id=asked.request_id, keep_alive_s=keep_alive_s)
 
-    async def complete(asked: GenerationRequest, answer: Answer) -> Response:
-        async with await generator.start(asked) as generation:
+    async def complete(asked: GenerationRequest, answer: Answer, principal: Principal | None) -> Response:
+        async with await generator.start(asked, principal=principal) as generation:
             events = [event async for event in generation]
         return JSONResponse(answer.whole(events))
 
@@ -92,12 +99,17 @@ def _add_models(app: FastAPI, generator: Generator) -> None:
         return {"id": generator.model_name, "object": "model", "created": created, "owned_by": "pipespec"}
 
     @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [card()]}
+    async def models(request: Request) -> dict[str, Any]:
+        principal = _principal(request)
+        is_theirs = principal is None or principal.may_use(generator.model_name)
+        return {"object": "list", "data": [card()] if is_theirs else []}
 
     @app.get("/v1/models/{name:path}")
-    async def model(name: str) -> dict[str, Any]:
+    async def model(request: Request, name: str) -> dict[str, Any]:
         generator.check_model(name)
+        principal = _principal(request)
+        if principal is not None:
+            principal.check_model(name)
         return card()
 
 
@@ -120,6 +132,10 @@ def _add_errors(app: FastAPI) -> None:
     async def refused(request: Request, error: RequestError) -> Response:
         return error_response(error, request_id=_request_id(request))
 
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_request: Request, _error: ClientDisconnect) -> Response:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+
     @app.exception_handler(HTTPException)
     async def unrouted(request: Request, error: HTTPException) -> Response:
         code = "method_not_allowed" if error.status_code == 405 else "not_found"
@@ -136,3 +152,8 @@ def _add_errors(app: FastAPI) -> None:
 
 def _request_id(request: Request) -> str:
     return str(request.state.request_id)
+
+
+def _principal(request: Request) -> Principal | None:
+    principal: Principal | None = request.state.principal
+    return principal

@@ -12,11 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipespec.gateway.generation import new_request_id
 from pipespec.gateway.generation.request import is_request_id
+from pipespec.gateway.openai.connection import MAX_HEAD
 from pipespec.gateway.openai.errors import error_response
 from pipespec.ops.errors import RequestError
-
-MAX_HEADERS = 16 * 1024
-"""Bytes of all names and values."""
 
 REQUEST_ID = "x-request-id"
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
@@ -30,9 +28,6 @@ class Border:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         headers = Headers(scope=scope)
         given = headers.get(REQUEST_ID, "")
         request_id = given if is_request_id(given) else new_request_id()
@@ -43,7 +38,7 @@ class Border:
                 MutableHeaders(scope=message)[REQUEST_ID] = request_id
             await send(message)
 
-        refusal = _refusal(headers)
+        refusal = _refusal(scope, headers)
         if refusal is None:
             await self._app(scope, receive, send_with_id)
             return
@@ -52,9 +47,12 @@ class Border:
         await response(scope, receive, send_with_id)
 
 
-def _refusal(headers: Headers) -> RequestError | None:
-    if sum(len(name) + len(value) for name, value in headers.raw) > MAX_HEADERS:
-        return RequestError(f"the headers are larger than {MAX_HEADERS} bytes", code="headers_too_large")
+def _refusal(scope: Scope, headers: Headers) -> RequestError | None:
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    # Each with ": " and the end of its line, as the connection counts them when they come in pieces.
+    size += sum(len(name) + len(value) + 4 for name, value in headers.raw)
+    if size > MAX_HEAD:
+        return RequestError(f"the headers are larger than {MAX_HEAD} bytes", code="headers_too_large")
     if "content-length" in headers and "transfer-encoding" in headers:
         return RequestError("content-length and transfer-encoding are both given; expected one of them")
     if not _HOST.fullmatch(headers.get("host", "")):

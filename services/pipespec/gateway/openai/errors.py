@@ -18,6 +18,8 @@ CLIENT_CLOSED_REQUEST = 499
 _RETRY_AFTER_S = 1.0
 
 _BY_CODE: dict[str, tuple[int, str]] = {
+    "invalid_api_key": (401, "authentication_error"),
+    "model_not_allowed": (403, "permission_error"),
     "model_not_found": (404, "invalid_request_error"),
     "not_found": (404, "invalid_request_error"),
     "method_not_allowed": (405, "invalid_request_error"),

@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from fastapi import FastAPI
 
+from pipespec.gateway.access import Certificate
 from pipespec.gateway.background import first_end
 from pipespec.gateway.generation import shutting_down
+from pipespec.gateway.openai.connection import MAX_CONNECTIONS, MAX_HEAD, Connection
 from pipespec.ops.errors import SettingsError
 
-MAX_CONNECTIONS = 1024
 IDLE_TIMEOUT_S = 75
+HANDSHAKE_TIMEOUT_S = 10.0
+"""Of TLS."""
 _FLUSH_S = 1
 """Seconds for the errors of requests that are cut at the end of the grace; then they are cancelled."""
 
@@ -68,26 +71,55 @@ class _Uvicorn(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        # As uvicorn does it for sockets that it is given, but with a bound for TLS handshakes.
+        loop, config = asyncio.get_running_loop(), self.config
+        await self.lifespan.startup()
+
+        def connection() -> asyncio.Protocol:
+            return Connection(config, self.server_state, self.lifespan.state)
+
+        self.servers = [
+            await loop.create_server(
+                connection,
+                sock=listener,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=None if config.ssl is None else HANDSHAKE_TIMEOUT_S,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
         self.ready.set()
 
 
-async def serve_http(app: FastAPI, host: str, port: int) -> HttpServer:
+async def serve_http(
+    app: FastAPI, host: str, port: int, *, certificate: Certificate | None = None
+) -> HttpServer:
     """Start to serve an application of ``create_app``; returns when requests are accepted.
+
+    Args:
+        app: the application.
+        host: address to bind.
+        port: 0 picks a free one.
+        certificate: serves HTTPS, and that alone; None serves plain HTTP.
 
     Raises:
         SettingsError: the address cannot be bound.
     """
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",  # its warnings are about what clients send: strangers must not fill the log
         access_log=False,
         server_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
+        h11_max_incomplete_event_size=MAX_HEAD,
         timeout_keep_alive=IDLE_TIMEOUT_S,
+        ssl_context_factory=None
+        if certificate is None
+        else lambda _config, _default: certificate.ssl_context,
     )
     server = HttpServer(
         _Uvicorn(config),

@@ -8,6 +8,7 @@ import contextlib
 import structlog
 from prometheus_client import Counter
 
+from pipespec.gateway.access import KeyRing
 from pipespec.gateway.backend import Backend
 from pipespec.gateway.background import first_end
 from pipespec.gateway.generation import Generator, shutting_down
@@ -49,12 +50,20 @@ class ZmqServer:
         guard: who lets clients in; None where the edge is in plain.
     """
 
-    def __init__(self, router: Router, generator: Generator, *, client_timeout_s: float) -> None:
+    def __init__(
+        self,
+        router: Router,
+        generator: Generator,
+        *,
+        client_timeout_s: float,
+        keys: KeyRing | None = None,
+    ) -> None:
         self.port = router.port
         self.guard = router.guard
         self.num_malformed = 0
         self._router = router
         self._generator = generator
+        self._keys = keys
         self._client_timeout_s = client_timeout_s
         self._requests: dict[_Key, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # also those that are closing
@@ -140,7 +149,7 @@ class ZmqServer:
         """Answer one request; ``client`` is the name of the key that it came with, None in plain."""
         identity, request_id = key
         try:
-            await self._generate(identity, message)
+            await self._generate(identity, message, client=client)
         except ClientGone as error:
             _log.info("client_gone", key=client, reason=str(error))
         except RequestError as error:
@@ -150,10 +159,12 @@ class ZmqServer:
             failed = RequestError("the gateway failed", code="internal_error")
             await self._tell(identity, pack_error(request_id, failed))
 
-    async def _generate(self, identity: bytes, message: Generate) -> None:
+    async def _generate(self, identity: bytes, message: Generate, *, client: str | None) -> None:
+        """Whoever has the rights of the API keys of this name has those of its CURVE key."""
+        principal = None if client is None or self._keys is None else self._keys.named(client)
         if message.model is not None:
             self._generator.check_model(message.model)
-        async with await self._generator.start(message.to_request()) as generation:
+        async with await self._generator.start(message.to_request(), principal=principal) as generation:
             async for event in generation:
                 await self._router.send(identity, pack_event(message.id, event))
 
@@ -225,6 +236,7 @@ async def serve_zmq(
     model_name: str,
     host: str,
     port: int,
+    keys: KeyRing | None = None,
     client_timeout_s: float = CLIENT_TIMEOUT_S,
 ) -> ZmqServer:
     """Start to serve.
@@ -236,6 +248,7 @@ async def serve_zmq(
         model_name: what clients call the model.
         host: address to bind.
         port: 0 picks a free one.
+        keys: whose rights clients have that come with a CURVE key of the same name; None where there are none.
         client_timeout_s: a client that was silent for this long loses its requests.
 
     Raises:
@@ -245,4 +258,4 @@ async def serve_zmq(
         backend=backend, text=text, settings=settings, model_name=model_name, protocol="zmq"
     )
     router = Router(host, port, keys=settings.zmq_keys)
-    return ZmqServer(router, generator, client_timeout_s=client_timeout_s)
+    return ZmqServer(router, generator, keys=keys, client_timeout_s=client_timeout_s)

@@ -1,0 +1,52 @@
+"""A pair that does not fit is refused as a whole, and what was loaded before stays."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gateway.access.keys import CERTIFICATES
+from pipespec.gateway.access import Certificate
+from pipespec.ops.errors import SettingsError
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """The first pair."""
+    chain, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    shutil.copy(CERTIFICATES / "first.crt", chain)
+    shutil.copy(CERTIFICATES / "first.key", key)
+    return chain, key
+
+
+def test_a_pair_of_files_that_does_not_fit_changes_nothing(files: tuple[Path, Path]) -> None:
+    certificate = Certificate(*files)
+    before = certificate.pair
+    shutil.copy(CERTIFICATES / "second.crt", files[0])
+    with pytest.raises(SettingsError, match="cannot be used"):
+        certificate.load()
+    assert certificate.pair == before
+    shutil.copy(CERTIFICATES / "second.key", files[1])
+    certificate.load()
+    assert certificate.pair.chain == (CERTIFICATES / "second.crt").read_bytes()
+
+
+@pytest.mark.parametrize("text", ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_what_is_no_certificate_is_a_settings_error(files: tuple[Path, Path], text: str) -> None:
+    files[0].write_text(text)
+    with pytest.raises(SettingsError, match="cannot be used"):
+        Certificate(*files)
+
+
+def test_a_missing_file_is_a_settings_error(files: tuple[Path, Path]) -> None:
+    files[1].unlink()
+    with pytest.raises(SettingsError, match="cannot read"):
+        Certificate(*files)
+
+
+def test_an_encrypted_key_is_refused_instead_of_asking_for_a_password(files: tuple[Path, Path]) -> None:
+    shutil.copy(CERTIFICATES / "encrypted.key", files[1])
+    with pytest.raises(SettingsError, match="it is encrypted"):
+        Certificate(*files)
