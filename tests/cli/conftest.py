@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.conftest import backend, model_folder, settings, text
+from gateway.conftest import backend, model_folder, resume, settings, text
 from gateway.scripted_backend import ScriptedBackend
 from pipespec.gateway.grpc import serve_grpc
+from pipespec.gateway.resume import ResumeService
 from pipespec.gateway.text import TextModel
 from pipespec.ops.pipeline import GatewaySettings
 
-__all__ = ["backend", "model_folder", "settings", "text"]
+__all__ = ["backend", "model_folder", "resume", "settings", "text"]
 
 
 @pytest.fixture
@@ -25,10 +26,18 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-async def url(backend: ScriptedBackend, text: TextModel, settings: GatewaySettings) -> AsyncIterator[str]:
+async def url(
+    backend: ScriptedBackend, text: TextModel, settings: GatewaySettings, resume: ResumeService
+) -> AsyncIterator[str]:
     """A running gateway's address."""
     server = await serve_grpc(
-        backend=backend, text=text, settings=settings, model_name="small", host="127.0.0.1", port=0
+        backend=backend,
+        text=text,
+        settings=settings,
+        model_name="small",
+        host="127.0.0.1",
+        port=0,
+        resume=resume,
     )
     yield f"grpc://127.0.0.1:{server.port}"
     await server.stop(grace_s=0)

@@ -10,8 +10,10 @@ import httpx
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from gateway.resume.fellows import keeping
 from gateway.scripted_backend import ScriptedBackend
 from pipespec.gateway.openai import create_app, serve_http
+from pipespec.gateway.resume import ResumeService
 from pipespec.gateway.text import TextModel
 from pipespec.ops.pipeline import GatewaySettings
 
@@ -81,11 +83,20 @@ def settings() -> GatewaySettings:
 
 
 @pytest.fixture
+async def resume(settings: GatewaySettings) -> AsyncIterator[ResumeService]:
+    """What keeps the resumable streams of the gateway."""
+    async with keeping(settings) as service:
+        yield service
+
+
+@pytest.fixture
 async def http_url(
-    backend: ScriptedBackend, text: TextModel, settings: GatewaySettings
+    backend: ScriptedBackend, text: TextModel, settings: GatewaySettings, resume: ResumeService
 ) -> AsyncIterator[str]:
     """A running HTTP server's address."""
-    app = create_app(backend=backend, text=text, settings=settings, model_name="small", keep_alive_s=0.05)
+    app = create_app(
+        backend=backend, text=text, settings=settings, model_name="small", resume=resume, keep_alive_s=0.05
+    )
     server = await serve_http(app, "127.0.0.1", 0)
     yield f"http://127.0.0.1:{server.port}"
     await server.stop(grace_s=0)

@@ -15,12 +15,13 @@ from pipespec.ops.errors import Overloaded, Unavailable
 from pipespec.ops.pipeline import TimerSettings
 from pipespec.protocol.fleet import Fleet
 from pipespec.protocol.gateway_replica import GatewayReplica
-from pipespec.protocol.ids import Member, Rank
+from pipespec.protocol.ids import Member, Rank, Topic
 from pipespec.protocol.messages import StageCounters
 from pipespec.protocol.place import Place
 from pipespec.protocol.sampling import Sampling
+from pipespec.protocol.streams import Resume, Resumed
 from pipespec.protocol.timers import Timers
-from protocol.examples import ids
+from protocol.examples import envelope, ids
 
 TARGET = Place(
     rank=Rank(0), replica="t-0", num_stages=1, weights=b"w" * 16, tokenizer=b"t" * 16, vocab_size=99
@@ -92,3 +93,22 @@ async def test_a_pod_that_the_cluster_takes_away_gets_no_session_before_it_says_
         await asyncio.sleep(0.01)
     with pytest.raises(Unavailable, match="no target"):
         await backend.open(prompt=ids(1), sampling=SAMPLING)
+
+
+async def test_what_another_gateway_says_reaches_who_keeps_the_streams(backend: PipelineBackend) -> None:
+    heard: list[object] = []
+    turned = asyncio.Event()
+
+    class Listener:
+        def on_message(self, now: float, sender: Topic, message: Resume | Resumed) -> None:
+            heard.extend((sender, message))
+
+        def on_timer(self, now: float) -> None:
+            turned.set()
+
+    backend.attach_fellows(Listener())
+    said = envelope("resume")
+    backend.core.on_envelope(time.monotonic(), said)
+    backend._carry_out()
+    assert heard == [said.sender, said.message]
+    await asyncio.wait_for(turned.wait(), 60)

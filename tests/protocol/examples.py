@@ -37,6 +37,7 @@ from pipespec.protocol.messages import (
     Watch,
 )
 from pipespec.protocol.sampling import Sampling
+from pipespec.protocol.streams import Failure, Resume, Resumed, StreamId, StreamState
 
 SESSION = SessionId(bytes(range(16)))
 DIGEST = Digest(bytes(range(16, 32)))
@@ -65,6 +66,7 @@ SAMPLING = Sampling(
     logit_bias=((3, -100.0), (77, 1.5)),
     stop_ids=(2, 0),
 )
+STREAM = StreamId(bytes(range(32, 48)))
 COUNTERS = StageCounters(9, 1, 20, 30, 18, 4, 2, 123456)
 
 MESSAGES: dict[str, tuple[Topic, Message]] = {
@@ -136,6 +138,21 @@ MESSAGES: dict[str, tuple[Topic, Message]] = {
             began_us=1_763_870_400_000_000,
             took_us=25_750,
             shares=(StepShare(SESSION, Position(7), fed=5, candidates=4, accepted=3, said=4),),
+        ),
+    ),
+    "resume": (
+        gateway_inbox("g1"),
+        Resume(STREAM, reader=2**64 - 3, protocol="openai", index=17, credit=262_144, cancel=False),
+    ),
+    "resumed": (
+        gateway_inbox("g0"),
+        Resumed(
+            STREAM,
+            reader=2**64 - 3,
+            start=17,
+            frames=(b"{}", b""),
+            state=StreamState.FAILED,
+            failure=Failure("lost", "session_lost", "the session ended", "prompt"),
         ),
     ),
 }

@@ -22,6 +22,7 @@ from pipespec.client import Curve
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without the chat template.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the text.")
 @click.option("--no-speculation", is_flag=True, help="Let the target decode alone; the text is the same.")
+@click.option("--no-resume", is_flag=True, help="Do not ask for a stream that survives a lost connection.")
 @gateway_options
 def generate(
     prompt: str,
@@ -30,6 +31,7 @@ def generate(
     raw: bool,
     as_json: bool,
     no_speculation: bool,
+    no_resume: bool,
     url: str | None,
     curve: Curve | None,
     api_key: str | None,
@@ -46,7 +48,13 @@ def generate(
     text = {"prompt": prompt} if raw else {"messages": [{"role": "user", "content": prompt}]}
     with chosen_client(url=url, curve=curve, api_key=api_key, ca=ca, name=name, pipeline=pipeline) as client:
         measured = measure(
-            lambda: client.stream(**text, **options, speculate=not no_speculation, include_stats=as_json),
+            lambda: client.stream(
+                **text,
+                **options,
+                speculate=not no_speculation,
+                include_stats=as_json,
+                resumable=not no_resume,
+            ),
             on_text=discard if as_json else write,
         )
     if as_json:

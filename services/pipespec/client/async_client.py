@@ -10,7 +10,8 @@ from typing import Self, Unpack
 from pipespec.client.completion import Chunk, Completion, Finished
 from pipespec.client.curve import Curve
 from pipespec.client.ordering import Sequencer
-from pipespec.client.request import Options, Request
+from pipespec.client.request import Options, Request, Resumption
+from pipespec.client.resuming import ResumingEvents
 from pipespec.client.transport import Transport, connect
 from pipespec.ops.errors import RequestError, SessionLost
 
@@ -18,12 +19,14 @@ from pipespec.ops.errors import RequestError, SessionLost
 class AsyncStream:
     """One generation as an asynchronous iterator of chunks. Leaving it early cancels the request.
 
-    Use it as a context manager where it may be left early: cancelling is then immediate.
+    Use it as a context manager where it may be left early: cancelling is then immediate. One that is resumable connects
+    again by itself when the connection is lost.
     """
 
-    def __init__(self, transport: Transport, request: Request) -> None:
+    def __init__(self, transport: Transport, request: Request | Resumption) -> None:
         self.request_id = request.request_id
         self._transport = transport
+        self._source = ResumingEvents(transport, request)
         self._chunks = self._run(request)
         self._completion: Completion | None = None
 
@@ -52,7 +55,10 @@ class AsyncStream:
 
     async def cancel(self) -> None:
         """End the request; the next chunk raises the error ``cancelled``."""
-        await self._transport.cancel(self.request_id)
+        if self._source.resume_id is not None:
+            await self._transport.cancel_stream(self._source.resume_id)
+        else:
+            await self._transport.cancel(self.request_id)
 
     async def aclose(self) -> None:
         """Leave the stream; cancels the request if it runs."""
@@ -68,9 +74,10 @@ class AsyncStream:
         """Leave the stream."""
         await self.aclose()
 
-    async def _run(self, request: Request) -> AsyncGenerator[Chunk]:
-        order, chunks = Sequencer(), list[Chunk]()
-        events = self._transport.events(request)
+    async def _run(self, request: Request | Resumption) -> AsyncGenerator[Chunk]:
+        order = Sequencer(None if isinstance(request, Resumption) else 0)
+        chunks = list[Chunk]()
+        events = self._source.events()
         try:
             async for event in events:
                 if isinstance(event, Finished):
@@ -82,14 +89,14 @@ class AsyncStream:
             await events.aclose()
         if self._completion is None:
             raise SessionLost("the stream ended before its last token", code="session_lost")
-        if order.expected != self._completion.usage.completion_tokens:
+        if order.expected not in (None, self._completion.usage.completion_tokens):
             raise SessionLost(
                 f"the gateway sent {self._completion.usage.completion_tokens} tokens, got {order.expected}",
                 code="sequence_gap",
             )
 
 
-def _complete(request: Request, chunks: Sequence[Chunk], finished: Finished) -> Completion:
+def _complete(request: Request | Resumption, chunks: Sequence[Chunk], finished: Finished) -> Completion:
     return Completion(
         request_id=request.request_id,
         text="".join(chunk.text for chunk in chunks),
@@ -163,6 +170,15 @@ class AsyncClient:
         request = Request.of(prompt, messages=messages, token_ids=token_ids, options=options)
         return AsyncStream(self._transport, request)
 
+    def resume(self, resume_id: str, *, timeout_s: float | None = None) -> AsyncStream:
+        """The rest of a resumable stream, also of another client or process; its completion holds the rest alone.
+
+        Args:
+            resume_id: of the last chunk that was received.
+            timeout_s: bounds the rest; None leaves it to the gateway.
+        """
+        return AsyncStream(self._transport, Resumption(resume_id=resume_id, timeout_s=timeout_s))
+
     async def cancel(self, request_id: str) -> None:
         """End an active request.
 
@@ -170,6 +186,14 @@ class AsyncClient:
             RequestError: ``request_not_found``.
         """
         await self._transport.cancel(request_id)
+
+    async def cancel_stream(self, resume_id: str) -> None:
+        """End a resumable stream, also one that nobody reads.
+
+        Raises:
+            RequestError: ``resume_expired``.
+        """
+        await self._transport.cancel_stream(resume_id)
 
     async def close(self) -> None:
         """Cancel what runs and disconnect."""

@@ -124,9 +124,17 @@ class Client:
             self._client.stream(prompt, messages=messages, token_ids=token_ids, **options), self._loop
         )
 
+    def resume(self, resume_id: str, *, timeout_s: float | None = None) -> Stream:
+        """The rest of a resumable stream; see ``AsyncClient.resume``."""
+        return Stream(self._client.resume(resume_id, timeout_s=timeout_s), self._loop)
+
     def cancel(self, request_id: str) -> None:
         """End an active request; see ``AsyncClient.cancel``."""
         self._loop.run(self._client.cancel(request_id))
+
+    def cancel_stream(self, resume_id: str) -> None:
+        """End a resumable stream; see ``AsyncClient.cancel_stream``."""
+        self._loop.run(self._client.cancel_stream(resume_id))
 
     def close(self) -> None:
         """Cancel what runs and disconnect. Closing twice does nothing."""

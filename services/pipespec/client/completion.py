@@ -15,11 +15,13 @@ class Chunk:
         text: may be empty.
         token_ids: may be empty.
         start: sequence number of ``token_ids[0]``, from 0 without gaps.
+        resume_id: what ``resume`` takes to go on after this chunk; None unless the request is resumable.
     """
 
     text: str
     token_ids: tuple[int, ...]
     start: int
+    resume_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,13 @@ class StageReport:
     rollbacks: int
     rolled_back: int
     busy_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A resumable stream has begun: ``resume_id`` is its name, which resumes it from its first event on."""
+
+    resume_id: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import fields
 from functools import cached_property
@@ -10,9 +11,9 @@ from typing import Any
 
 import grpc
 
-from pipespec.client.completion import Chunk, Finished, StageReport, Usage
+from pipespec.client.completion import Chunk, Finished, StageReport, Started, Usage
 from pipespec.client.errors import typed_error, unreachable
-from pipespec.client.request import Request
+from pipespec.client.request import Request, Resumption
 from pipespec.ops.errors import RequestError, SettingsError
 from pipespec.v1 import pipespec_pb2 as pb
 from pipespec.v1 import pipespec_pb2_grpc
@@ -22,7 +23,13 @@ _OPTIONS = (
     ("grpc.max_send_message_length", _MAX_MESSAGE),
     ("grpc.max_receive_message_length", _MAX_MESSAGE),
     ("grpc.keepalive_time_ms", 60_000),
+    # A lost connection comes back quickly, or a resumable stream would wait for it.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
 )
+_STREAM = "pipespec-stream"
+_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+"""Statuses that gRPC itself gives to a call whose connection is lost."""
 _KINDS = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: "overloaded",
     grpc.StatusCode.UNAVAILABLE: "unavailable",
@@ -61,21 +68,42 @@ class GrpcTransport:
     def _stub(self) -> Any:
         return pipespec_pb2_grpc.GenerationStub(self._channel)
 
-    async def events(self, request: Request) -> AsyncGenerator[Chunk | Finished]:
+    async def events(self, request: Request | Resumption) -> AsyncGenerator[Started | Chunk | Finished]:
         """See ``Transport``."""
-        call = self._stub.Generate(_message(request), timeout=request.timeout_s, metadata=self._metadata)
+        if isinstance(request, Resumption):
+            message = pb.ResumeRequest(resume_id=request.resume_id)
+            call = self._stub.Resume(message, timeout=request.timeout_s, metadata=self._metadata)
+        else:
+            call = self._stub.Generate(_message(request), timeout=request.timeout_s, metadata=self._metadata)
+        stream, is_over = None, False
         try:
+            for key, value in await call.initial_metadata() or ():
+                if key == _STREAM:
+                    stream = str(value)
+                    yield Started(stream)
             async for response in call:
                 yield _event(response)
+            is_over = True
         except grpc.aio.AioRpcError as error:
+            is_over = error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
             raise self._typed(error) from error
         finally:
             call.cancel()
+            if stream is not None and not is_over:  # a call that is only cancelled leaves it running
+                with contextlib.suppress(RequestError):
+                    await self.cancel_stream(stream)
 
     async def cancel(self, request_id: str) -> None:
         """See ``Transport``. Reaches requests of other connections too, where they have a key of the same owner."""
         try:
             await self._stub.Cancel(pb.CancelRequest(request_id=request_id), metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            raise self._typed(error) from error
+
+    async def cancel_stream(self, resume_id: str) -> None:
+        """See ``Transport``."""
+        try:
+            await self._stub.Cancel(pb.CancelRequest(resume_id=resume_id))
         except grpc.aio.AioRpcError as error:
             raise self._typed(error) from error
 
@@ -89,7 +117,7 @@ class GrpcTransport:
         metadata: Any = error.trailing_metadata() or ()  # pairs; the stubs do not know
         trailers = {key: str(value) for key, value in metadata}
         code = trailers.get("pipespec-code")
-        if status is grpc.StatusCode.UNAVAILABLE and code is None:
+        if status in _LOST and code is None:
             return unreachable(self._address, message)
         retry_after_ms = trailers.get("pipespec-retry-after-ms")
         return typed_error(
@@ -138,6 +166,7 @@ def _message(request: Request) -> pb.GenerateRequest:
             speculate=request.speculate,
             ignore_eos=request.ignore_eos,
             include_stats=request.include_stats,
+            resumable=request.resumable,
         )
     except (TypeError, ValueError) as error:
         raise RequestError(
@@ -148,7 +177,7 @@ def _message(request: Request) -> pb.GenerateRequest:
 def _event(response: pb.GenerateResponse) -> Chunk | Finished:
     if response.WhichOneof("event") == "delta":
         delta = response.delta
-        return Chunk(delta.text, tuple(delta.token_ids), delta.start)
+        return Chunk(delta.text, tuple(delta.token_ids), delta.start, response.resume_id or None)
     completed = response.completed
     names = [field.name for field in fields(StageReport)]
     return Finished(

@@ -11,11 +11,14 @@ from pipespec.ops.errors import SessionLost
 
 
 class Sequencer:
-    """Order of one generation."""
+    """Order of one generation.
 
-    def __init__(self) -> None:
-        self.expected = 0
-        """Sequence number of the next token."""
+    Args:
+        expected: sequence number of the next token; None takes what comes first, of a stream that is resumed.
+    """
+
+    def __init__(self, expected: int | None = 0) -> None:
+        self.expected = expected
 
     def accept(self, chunk: Chunk) -> bool:
         """Whether ``chunk`` is new; False for one that was delivered before.
@@ -24,7 +27,7 @@ class Sequencer:
             SessionLost: tokens are missing before it, or it overlaps what was delivered.
         """
         end = chunk.start + len(chunk.token_ids)
-        if chunk.start == self.expected:
+        if self.expected is None or chunk.start == self.expected:
             self.expected = end
             return True
         if end <= self.expected:

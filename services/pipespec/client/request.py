@@ -26,7 +26,8 @@ class Options(TypedDict, total=False):
     """Keyword arguments of ``generate`` and ``stream``; all may be left out.
 
     ``temperature`` is 1 unless set, 0 is greedy. ``timeout_s`` bounds the whole request. ``request_id`` is made up
-    unless set; ``cancel`` takes it.
+    unless set; ``cancel`` takes it. ``resumable`` lets the generation outlive a lost connection for a while: the stream
+    then connects again and goes on by itself.
     """
 
     request_id: str
@@ -46,6 +47,7 @@ class Options(TypedDict, total=False):
     ignore_eos: bool
     include_stats: bool
     timeout_s: float
+    resumable: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,7 @@ class Request:
     ignore_eos: bool = False
     include_stats: bool = False
     timeout_s: float | None = None
+    resumable: bool = False
 
     @classmethod
     def of(
@@ -102,6 +105,21 @@ class Request:
             stop=(stop,) if isinstance(stop, str) else tuple(stop),
             **given,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumption:
+    """The rest of a resumable stream.
+
+    Attributes:
+        resume_id: of the last event that was received, or the stream's name.
+        request_id: of this attempt.
+        timeout_s: of the rest; None leaves it to the gateway.
+    """
+
+    resume_id: str
+    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    timeout_s: float | None = None
 
 
 def _pair(message: Mapping[str, str]) -> tuple[str, str]:

@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from pipespec.client.completion import Chunk, Finished
+from pipespec.client.completion import Chunk, Finished, Started
 from pipespec.client.curve import Curve
-from pipespec.client.request import Request
+from pipespec.client.request import Request, Resumption
 from pipespec.ops.errors import SettingsError
 
 
 class Transport(Protocol):
     """One connection to a gateway, used from one event loop."""
 
-    def events(self, request: Request) -> AsyncGenerator[Chunk | Finished]:
-        """Chunks, then ``Finished``. Closing the iterator early cancels the request.
+    def events(self, request: Request | Resumption) -> AsyncGenerator[Started | Chunk | Finished]:
+        """Chunks, then ``Finished``; ``Started`` first, when the stream can be resumed.
+
+        Closing the iterator early cancels the request, also one that can be resumed; a lost connection does not.
 
         Raises:
             RequestError: the request failed; ``Overloaded``, ``Unavailable`` and ``SessionLost`` may be retried.
@@ -28,6 +30,13 @@ class Transport(Protocol):
 
         Raises:
             RequestError: ``request_not_found``.
+        """
+
+    async def cancel_stream(self, resume_id: str) -> None:
+        """End a resumable stream, wherever it is.
+
+        Raises:
+            RequestError: ``resume_expired``.
         """
 
     async def close(self) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgpack
 
-from pipespec.client.completion import Chunk, Finished, StageReport, Usage
+from pipespec.client.completion import Chunk, Finished, StageReport, Started, Usage
 from pipespec.client.errors import typed_error
-from pipespec.client.request import Request
+from pipespec.client.request import Request, Resumption
 from pipespec.ops.errors import MalformedMessage, RequestError
 
 VERSION = 1
@@ -41,14 +41,21 @@ def pack_generate(request: Request) -> bytes:
             speculate=request.speculate,
             ignore_eos=request.ignore_eos,
             include_stats=request.include_stats,
+            **({"resumable": True} if request.resumable else {}),
         )
     except (TypeError, ValueError, OverflowError) as error:
         raise RequestError(f"a value is of the wrong type: {error}", code="invalid_value") from error
 
 
-def pack_cancel(request_id: str) -> bytes:
+def pack_resume(resumption: Resumption) -> bytes:
+    """``resume``."""
+    return _pack("resume", id=resumption.request_id, resume_id=resumption.resume_id)
+
+
+def pack_cancel(request_id: str, *, resume_id: str | None = None) -> bytes:
     """``cancel``."""
-    return _pack("cancel", id=request_id)
+    named = {} if resume_id is None else {"resume_id": resume_id}
+    return _pack("cancel", id=request_id, **named)
 
 
 def pack_ping(request_ids: Iterable[str]) -> bytes:
@@ -56,7 +63,7 @@ def pack_ping(request_ids: Iterable[str]) -> bytes:
     return _pack("ping", ids=list(request_ids))
 
 
-def unpack(frame: bytes) -> tuple[str | None, Chunk | Finished | RequestError | None]:
+def unpack(frame: bytes) -> tuple[str | None, Started | Chunk | Finished | RequestError | None]:
     """The request that a message is about, and what it says; None and None for ``pong``.
 
     Raises:
@@ -73,10 +80,13 @@ def unpack(frame: bytes) -> tuple[str | None, Chunk | Finished | RequestError | 
         raise MalformedMessage(f"not a message of this protocol: {error!r}") from error
 
 
-def _content(message: dict[str, Any]) -> Chunk | Finished | RequestError:
+def _content(message: dict[str, Any]) -> Started | Chunk | Finished | RequestError:
     match message["type"]:
+        case "started":
+            return Started(message["resume_id"])
         case "tokens":
-            return Chunk(message["text"], tuple(message["token_ids"]), message["start"])
+            ids = tuple(message["token_ids"])
+            return Chunk(message["text"], ids, message["start"], message.get("resume_id"))
         case "done":
             stages = message.get("stages", ())
             reports = sorted((StageReport(**stage) for stage in stages), key=lambda report: report.rank)

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import AsyncGenerator
 
 import zmq
 import zmq.asyncio
 from zmq.utils.monitor import parse_monitor_message
 
-from pipespec.client.completion import Chunk, Finished
+from pipespec.client.completion import Chunk, Finished, Started
 from pipespec.client.curve import Curve
 from pipespec.client.errors import deadline_exceeded, not_active, unreachable
 from pipespec.client.handshakes import BROKEN_OFF, REFUSED, curve_options, why_refused
-from pipespec.client.request import Request
-from pipespec.client.zmq_messages import pack_cancel, pack_generate, pack_ping, unpack
+from pipespec.client.request import Request, Resumption
+from pipespec.client.zmq_messages import pack_cancel, pack_generate, pack_ping, pack_resume, unpack
 from pipespec.ops.errors import MalformedMessage, RequestError
 
 PING_S = 1.0
@@ -29,8 +30,10 @@ _LINGER_MS = 200
 """So that a last ``cancel`` leaves the process."""
 
 _HANDSHAKES = "inproc://handshakes"
+_CANCEL_S = 5.0
+"""That ending a resumable stream of another gateway may take."""
 
-_Inbox = asyncio.Queue[Chunk | Finished | RequestError]
+_Inbox = asyncio.Queue[Started | Chunk | Finished | RequestError]
 
 
 class ZmqTransport:
@@ -53,18 +56,19 @@ class ZmqTransport:
         self._monitor: zmq.asyncio.Socket | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._inboxes: dict[str, _Inbox] = {}
+        self._cancelling: set[str] = set()  # ids of `cancel` alone: no requests, so a ping does not name them
         self._heard = 0.0
         self._is_closed = False
 
-    async def events(self, request: Request) -> AsyncGenerator[Chunk | Finished]:
+    async def events(self, request: Request | Resumption) -> AsyncGenerator[Started | Chunk | Finished]:
         """See ``Transport``."""
+        frame = pack_resume(request) if isinstance(request, Resumption) else pack_generate(request)
         if request.request_id in self._inboxes:
             raise RequestError(
                 f"request id {request.request_id!r} is active; use another one",
                 code="request_id_active",
                 param="request_id",
             )
-        frame = pack_generate(request)
         loop = asyncio.get_running_loop()
         deadline = None if request.timeout_s is None else loop.time() + request.timeout_s
         inbox: _Inbox = asyncio.Queue()
@@ -80,7 +84,7 @@ class ZmqTransport:
                         event = await inbox.get()
                 except TimeoutError:
                     raise deadline_exceeded(request.timeout_s) from None
-                ended = not isinstance(event, Chunk)
+                ended = isinstance(event, Finished | RequestError)
                 if isinstance(event, RequestError):
                     raise event
                 yield event
@@ -95,6 +99,23 @@ class ZmqTransport:
         if request_id not in self._inboxes:
             raise not_active(request_id)
         await self._send(pack_cancel(request_id))
+
+    async def cancel_stream(self, resume_id: str) -> None:
+        """See ``Transport``."""
+        request_id = uuid.uuid4().hex
+        inbox = self._inboxes[request_id] = asyncio.Queue()
+        self._cancelling.add(request_id)
+        try:
+            await self._send(pack_cancel(request_id, resume_id=resume_id))
+            async with asyncio.timeout(_CANCEL_S):
+                answer = await inbox.get()
+        except TimeoutError:
+            raise unreachable(self._address, f"no answer for {_CANCEL_S:g} s") from None
+        finally:
+            del self._inboxes[request_id]
+            self._cancelling.discard(request_id)
+        if isinstance(answer, RequestError) and answer.code != "cancelled":
+            raise answer
 
     async def close(self) -> None:
         """See ``Transport``."""
@@ -187,7 +208,7 @@ class ZmqTransport:
                 self._fail_all(unreachable(self._address, f"silent for {self._silence_s:g} s{self._doubt}"))
                 continue
             with contextlib.suppress(RequestError):  # a full queue shows as silence
-                await self._send(pack_ping(self._inboxes))
+                await self._send(pack_ping(self._inboxes.keys() - self._cancelling))
 
     def _fail_all(self, error: RequestError) -> None:
         for inbox in self._inboxes.values():

@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Protocol
 
 import structlog
@@ -23,6 +23,7 @@ from pipespec.gateway.access import Access
 from pipespec.gateway.grpc import serve_grpc
 from pipespec.gateway.metrics import EdgeGuardMetrics, GatewayMetrics
 from pipespec.gateway.openai import create_app, serve_http
+from pipespec.gateway.resume import ResumeMetrics, ResumeService
 from pipespec.gateway.sessions import Endings, PipelineBackend
 from pipespec.gateway.text import ChatTemplate, TextModel
 from pipespec.gateway.zmq import ZmqServer, serve_zmq
@@ -107,13 +108,17 @@ async def _serve(
         if metrics is not None:
             health.register(metrics)
         try:
-            async with backend:
+            async with backend, AsyncExitStack() as stack:
+                resume = _resume(pipeline, backend, replica, timers)
+                if resume is not None:
+                    await stack.enter_async_context(resume)
+                    health.register(ResumeMetrics(resume))
                 if not await asyncio.to_thread(link.start, heartbeat=backend.heartbeat):
                     log.warning(
                         "bus.not_joined_yet",
                         advice="is a broker running, and is this process's key listed? it goes on trying",
                     )
-                async with _edges(pipeline, backend, text, access) as edges:
+                async with _edges(pipeline, backend, text, access, resume) as edges:
                     for edge in edges:
                         if isinstance(edge, ZmqServer) and edge.guard is not None:
                             health.register(EdgeGuardMetrics(edge.guard))
@@ -124,6 +129,17 @@ async def _serve(
                     await _first(work, *failures)
         finally:
             link.close()  # publishes what is queued first: stages hear that their sessions are closed
+
+
+def _resume(
+    pipeline: Pipeline, backend: PipelineBackend, replica: str, timers: Timers
+) -> ResumeService | None:
+    """What keeps resumable streams, unless the settings turn it off."""
+    if pipeline.gateway.resume_grace_s == 0:
+        return None
+    resume = ResumeService(pipeline.gateway, replica=replica, timers=timers, publish=backend.publish)
+    backend.attach_fellows(resume)
+    return resume
 
 
 def _text(target: StageSettings) -> tuple[TextModel, bytes]:
@@ -150,12 +166,16 @@ class Edge(Protocol):
 
 @asynccontextmanager
 async def _edges(
-    pipeline: Pipeline, backend: PipelineBackend, text: TextModel, access: Access
+    pipeline: Pipeline,
+    backend: PipelineBackend,
+    text: TextModel,
+    access: Access,
+    resume: ResumeService | None,
 ) -> AsyncIterator[list[Edge]]:
     """HTTP, gRPC and ZeroMQ, for as long as the block lasts."""
     settings, name = pipeline.gateway, pipeline.model_name
     keys, certificate = access.keys, access.certificate
-    app = create_app(backend=backend, text=text, settings=settings, model_name=name, keys=keys)
+    app = create_app(backend=backend, text=text, settings=settings, model_name=name, keys=keys, resume=resume)
     edges: list[Edge] = []
     try:
         edges.append(await serve_http(app, settings.host, settings.http_port, certificate=certificate))
@@ -169,6 +189,7 @@ async def _edges(
                 port=settings.grpc_port,
                 keys=keys,
                 certificate=certificate,
+                resume=resume,
             )
         )
         edges.append(
@@ -180,6 +201,7 @@ async def _edges(
                 host=settings.host,
                 port=settings.zmq_port,
                 keys=keys,
+                resume=resume,
             )
         )
         http, grpc, zmq = (edge.port for edge in edges)
@@ -194,6 +216,8 @@ async def _edges(
         )
         yield edges
     finally:
+        if resume is not None:
+            resume.leave()
         await asyncio.gather(*(edge.stop(grace_s=STOP_S) for edge in edges))
 
 

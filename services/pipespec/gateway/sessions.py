@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from typing import Self
+from typing import Protocol, Self
 from weakref import WeakValueDictionary
 
 import structlog
@@ -20,16 +20,25 @@ import structlog
 from pipespec.bus.link import BusLink
 from pipespec.gateway.backend import StageStats, Tokens
 from pipespec.ops.errors import Overloaded, SessionLost, Unavailable
-from pipespec.protocol.gateway_replica import Committed, Counted, Ended, GatewayReplica, Skewed
+from pipespec.protocol.gateway_replica import (
+    Committed,
+    Counted,
+    Ended,
+    FellowSaid,
+    GatewayReplica,
+    Skewed,
+)
 from pipespec.protocol.ids import SESSION_ID_LEN, Member, Rank, SessionId, TokenId, Topic, stage_inbox
 from pipespec.protocol.messages import (
     MAX_SESSION_TOKENS,
     EndReason,
     GatewayHeartbeat,
     Heartbeat,
+    Message,
     StageCounters,
 )
 from pipespec.protocol.sampling import Sampling
+from pipespec.protocol.streams import Resume, Resumed
 
 log = structlog.get_logger(__name__)
 
@@ -108,6 +117,16 @@ Endings = Callable[[], frozenset[Member]]
 """Says which stage replicas are going away."""
 
 
+class Fellows(Protocol):
+    """What speaks with other gateways."""
+
+    def on_message(self, now: float, sender: Topic, message: Resume | Resumed) -> None:
+        """Another gateway said something."""
+
+    def on_timer(self, now: float) -> None:
+        """The clock has turned."""
+
+
 class PipelineBackend:
     """``Backend`` over the bus. Use as an async context manager on the gateway's event loop.
 
@@ -138,6 +157,7 @@ class PipelineBackend:
         self._max_sessions = max_sessions
         self._tick_s = tick_s
         self._endings = endings
+        self._fellows: Fellows | None = None
         self._streams: WeakValueDictionary[SessionId, SessionStream] = WeakValueDictionary()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.Task[None] | None = None
@@ -148,6 +168,15 @@ class PipelineBackend:
     def attach(self, link: BusLink) -> None:
         """Give it the link that calls ``on_news``."""
         self._link = link
+
+    def attach_fellows(self, fellows: Fellows) -> None:
+        """Give it what hears other gateways, and turns with the clock."""
+        self._fellows = fellows
+
+    def publish(self, sends: Sequence[tuple[Topic, Message]]) -> None:
+        """Say something on the bus that is not the core's; never blocks."""
+        if self._link is not None:
+            self._link.publish(sends)
 
     async def __aenter__(self) -> Self:
         """Begin to turn the clock."""
@@ -285,6 +314,8 @@ class PipelineBackend:
             self.core.fleet.on_endings(self._endings())
             self.core.on_timer(self.turned_s)
             self._carry_out()
+            if self._fellows is not None:
+                self._fellows.on_timer(self.turned_s)
             await asyncio.sleep(self._tick_s)
 
     def _carry_out(self) -> None:
@@ -294,13 +325,16 @@ class PipelineBackend:
             if isinstance(event, Skewed):
                 self._warn(event.beat)
                 continue
+            if isinstance(event, FellowSaid):
+                if self._fellows is not None:
+                    self._fellows.on_message(time.monotonic(), event.sender, event.message)
+                continue
             if isinstance(event, Ended):
                 self._session_ended.set()
             stream = self._streams.get(event.session)
             if stream is not None:
                 stream.tell(event)
-        if self._link is not None:
-            self._link.publish(self.core.outbox.take())
+        self.publish(self.core.outbox.take())
 
     def _warn(self, beat: Heartbeat) -> None:
         fleet = self.core.fleet

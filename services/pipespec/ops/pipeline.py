@@ -20,6 +20,7 @@ from pipespec.ops.cluster import AutoscalerSettings, KubernetesSettings, Scaling
 from pipespec.ops.edge_security import EdgeSecuritySettings
 from pipespec.ops.emulation import EmulationSettings, check_emulation
 from pipespec.ops.errors import SettingsError
+from pipespec.ops.resume import ResumeSettings
 from pipespec.ops.settings import Port, Settings, UniqueKeys
 
 
@@ -123,7 +124,7 @@ class BrokerSettings(Settings):
     metrics_port: Port = 0
 
 
-class GatewaySettings(EdgeSecuritySettings):
+class GatewaySettings(EdgeSecuritySettings, ResumeSettings):
     """Where clients come in, and what they may ask."""
 
     http_port: Port = 8000

@@ -7,6 +7,7 @@ and drop. ``proto/bus/`` holds the same tables as JSON, with golden bytes.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 import msgpack
@@ -41,6 +42,7 @@ from pipespec.protocol.sampling import MAX_LOGIT_BIAS, MAX_STOP_IDS, Sampling
 from pipespec.protocol.schema import (
     FieldType,
     Struct,
+    blob,
     boolean,
     bytes_of,
     listing,
@@ -49,16 +51,25 @@ from pipespec.protocol.schema import (
     tokens,
     uint,
 )
+from pipespec.protocol.streams import (
+    MAX_FRAME_BYTES,
+    MAX_FRAMES,
+    STREAM_ID_LEN,
+    Failure,
+    Resume,
+    Resumed,
+    StreamState,
+)
 
 MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_ENTRIES = 1024
 """Sessions in one ``state`` at most."""
 
 
-def _reason() -> FieldType:
-    known = {reason.value: reason for reason in EndReason}
+def _one_of(words: type[StrEnum]) -> FieldType:
+    known = {word.value: word for word in words}
 
-    def unpack(value: Any) -> EndReason:
+    def unpack(value: Any) -> StrEnum:
         if type(value) is str and value in known:
             return known[value]
         raise MalformedMessage(f"expected one of {', '.join(known)}")
@@ -118,6 +129,10 @@ _SHARE = Struct(
         ("said", _U32),
     ),
 )
+_STREAM = bytes_of(STREAM_ID_LEN)
+_FAILURE = Struct(
+    Failure, (("kind", text(16)), ("code", text(64)), ("message", text(1024)), ("param", text(128)))
+)
 _SEGMENT = Struct(
     Segment,
     (("session", _SESSION), ("epoch", _U32), ("base", _U32), ("digest", _DIGEST), ("tokens", _WINDOW)),
@@ -140,7 +155,7 @@ KINDS: dict[str, Struct] = {
         ),
     ),
     "state": Struct(State, (("entries", listing(_ENTRY.as_field(), MAX_ENTRIES)),)),
-    "close": Struct(Close, (("session", _SESSION), ("epoch", _U32), ("reason", _reason()))),
+    "close": Struct(Close, (("session", _SESSION), ("epoch", _U32), ("reason", _one_of(EndReason)))),
     "sync": Struct(Sync, (("session", _SESSION), ("epoch", _U32), ("position", _U32), ("digest", _DIGEST))),
     "finished": Struct(
         Finished,
@@ -148,7 +163,7 @@ KINDS: dict[str, Struct] = {
             ("session", _SESSION),
             ("epoch", _U32),
             ("rank", _RANK),
-            ("reason", _reason()),
+            ("reason", _one_of(EndReason)),
             ("counters", _COUNTERS.as_field()),
         ),
     ),
@@ -195,6 +210,28 @@ KINDS: dict[str, Struct] = {
             ("began_us", _U64),
             ("took_us", _U32),
             ("shares", listing(_SHARE.as_field(), MAX_ENTRIES)),
+        ),
+    ),
+    "resume": Struct(
+        Resume,
+        (
+            ("stream", _STREAM),
+            ("reader", _U64),
+            ("protocol", text(16)),
+            ("index", _U32),
+            ("credit", _U32),
+            ("cancel", boolean()),
+        ),
+    ),
+    "resumed": Struct(
+        Resumed,
+        (
+            ("stream", _STREAM),
+            ("reader", _U64),
+            ("start", _U32),
+            ("frames", listing(blob(MAX_FRAME_BYTES), MAX_FRAMES)),
+            ("state", _one_of(StreamState)),
+            ("failure", _FAILURE.as_field()),
         ),
     ),
 }

@@ -32,6 +32,7 @@ from pipespec.protocol.peers import Peers
 from pipespec.protocol.placement import prefix_keys
 from pipespec.protocol.rules import Rules
 from pipespec.protocol.sampling import Sampling
+from pipespec.protocol.streams import Resume, Resumed
 from pipespec.protocol.timers import Timers
 
 MAX_STATE_ENTRIES = 256
@@ -75,7 +76,15 @@ class Skewed:
     beat: Heartbeat
 
 
-Event = Committed | Ended | Counted | Skewed
+@dataclass(frozen=True, slots=True)
+class FellowSaid:
+    """Another gateway said something about a client's stream; not a matter of the core."""
+
+    sender: Topic
+    message: Resume | Resumed
+
+
+Event = Committed | Ended | Counted | Skewed | FellowSaid
 
 
 @dataclass(slots=True)
@@ -187,6 +196,8 @@ class GatewayReplica:
                 self._on_heartbeat(now, envelope.sender, message)
             case Finished() as message:
                 self._on_finished(now, envelope.sender, message)
+            case Resume() | Resumed() as message:
+                self.events.append(FellowSaid(envelope.sender, message))
             case GatewayHeartbeat():
                 pass  # of this gateway and its fellows; for autoscalers and observers
             case _:

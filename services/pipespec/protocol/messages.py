@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from pipespec.protocol.ids import Digest, Epoch, Incarnation, Position, Rank, SessionId, TokenId, Topic
 from pipespec.protocol.sampling import Sampling
+from pipespec.protocol.streams import Resume, Resumed
 
 VERSION = 1
 
@@ -329,7 +330,19 @@ class Stepped:
 
 
 Message = (
-    Segment | Open | State | Close | Sync | Finished | Heartbeat | GatewayHeartbeat | Echo | Watch | Stepped
+    Segment
+    | Open
+    | State
+    | Close
+    | Sync
+    | Finished
+    | Heartbeat
+    | GatewayHeartbeat
+    | Echo
+    | Watch
+    | Stepped
+    | Resume
+    | Resumed
 )
 
 

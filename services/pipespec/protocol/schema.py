@@ -48,6 +48,17 @@ def bytes_of(length: int, *, or_empty: bool = False) -> FieldType:
     return FieldType(f"bin{length}{' or empty' if or_empty else ''}", _same, unpack)
 
 
+def blob(max_len: int) -> FieldType:
+    """Bytes that the bus does not look into."""
+
+    def unpack(value: Any) -> bytes:
+        if type(value) is bytes and len(value) <= max_len:
+            return value
+        raise MalformedMessage(f"expected at most {max_len} bytes, got {_shown(value)}")
+
+    return FieldType(f"bin <= {max_len} bytes", _same, unpack)
+
+
 def uint(bits: int, *, below: int | None = None) -> FieldType:
     """An unsigned integer."""
     limit = 2**bits if below is None else below

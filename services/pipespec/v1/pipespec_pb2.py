@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apipespec/v1/pipespec.proto\x12\x0bpipespec.v1\"\xcd\x02\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12*\n\ttoken_ids\x18\x04 \x01(\x0b\x32\x15.pipespec.v1.TokenIdsH\x00\x12!\n\x04\x63hat\x18\x05 \x01(\x0b\x32\x11.pipespec.v1.ChatH\x00\x12\x17\n\nmax_tokens\x18\x06 \x01(\rH\x01\x88\x01\x01\x12\'\n\x08sampling\x18\x07 \x01(\x0b\x32\x15.pipespec.v1.Sampling\x12\x0c\n\x04stop\x18\x08 \x03(\t\x12\x16\n\tspeculate\x18\t \x01(\x08H\x02\x88\x01\x01\x12\x12\n\nignore_eos\x18\n \x01(\x08\x12\x15\n\rinclude_stats\x18\x0b \x01(\x08\x42\x08\n\x06promptB\r\n\x0b_max_tokensB\x0c\n\n_speculate\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\".\n\x04\x43hat\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.pipespec.v1.Message\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\xe5\x02\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\r\n\x05min_p\x18\x04 \x01(\x01\x12\x11\n\x04seed\x18\x05 \x01(\x04H\x02\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12\x18\n\x10presence_penalty\x18\x07 \x01(\x01\x12\x19\n\x11\x66requency_penalty\x18\x08 \x01(\x01\x12\x38\n\nlogit_bias\x18\t \x03(\x0b\x32$.pipespec.v1.Sampling.LogitBiasEntry\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seedB\x15\n\x13_repetition_penalty\"m\n\x10GenerateResponse\x12#\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x12.pipespec.v1.DeltaH\x00\x12+\n\tcompleted\x18\x02 \x01(\x0b\x32\x16.pipespec.v1.CompletedH\x00\x42\x07\n\x05\x65vent\"7\n\x05\x44\x65lta\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\"\x89\x01\n\tCompleted\x12\x30\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x19.pipespec.v1.FinishReason\x12!\n\x05usage\x18\x02 \x01(\x0b\x32\x12.pipespec.v1.Usage\x12\'\n\x06stages\x18\x03 \x03(\x0b\x32\x17.pipespec.v1.StageStats\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"\xba\x01\n\nStageStats\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05steps\x18\x03 \x01(\x04\x12\x15\n\rprefill_steps\x18\x04 \x01(\x04\x12\x0e\n\x06tokens\x18\x05 \x01(\x04\x12\x0f\n\x07\x63hecked\x18\x06 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x07 \x01(\x04\x12\x11\n\trollbacks\x18\x08 \x01(\x04\x12\x13\n\x0brolled_back\x18\t \x01(\x04\x12\x0f\n\x07\x62usy_us\x18\n \x01(\x04\"#\n\rCancelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x10\n\x0e\x43\x61ncelResponse*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\x9a\x01\n\nGeneration\x12I\n\x08Generate\x12\x1c.pipespec.v1.GenerateRequest\x1a\x1d.pipespec.v1.GenerateResponse0\x01\x12\x41\n\x06\x43\x61ncel\x12\x1a.pipespec.v1.CancelRequest\x1a\x1b.pipespec.v1.CancelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apipespec/v1/pipespec.proto\x12\x0bpipespec.v1\"\xe0\x02\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12*\n\ttoken_ids\x18\x04 \x01(\x0b\x32\x15.pipespec.v1.TokenIdsH\x00\x12!\n\x04\x63hat\x18\x05 \x01(\x0b\x32\x11.pipespec.v1.ChatH\x00\x12\x17\n\nmax_tokens\x18\x06 \x01(\rH\x01\x88\x01\x01\x12\'\n\x08sampling\x18\x07 \x01(\x0b\x32\x15.pipespec.v1.Sampling\x12\x0c\n\x04stop\x18\x08 \x03(\t\x12\x16\n\tspeculate\x18\t \x01(\x08H\x02\x88\x01\x01\x12\x12\n\nignore_eos\x18\n \x01(\x08\x12\x15\n\rinclude_stats\x18\x0b \x01(\x08\x12\x11\n\tresumable\x18\x0c \x01(\x08\x42\x08\n\x06promptB\r\n\x0b_max_tokensB\x0c\n\n_speculate\"\"\n\rResumeRequest\x12\x11\n\tresume_id\x18\x01 \x01(\t\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\".\n\x04\x43hat\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.pipespec.v1.Message\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\xe5\x02\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\r\n\x05min_p\x18\x04 \x01(\x01\x12\x11\n\x04seed\x18\x05 \x01(\x04H\x02\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12\x18\n\x10presence_penalty\x18\x07 \x01(\x01\x12\x19\n\x11\x66requency_penalty\x18\x08 \x01(\x01\x12\x38\n\nlogit_bias\x18\t \x03(\x0b\x32$.pipespec.v1.Sampling.LogitBiasEntry\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seedB\x15\n\x13_repetition_penalty\"\x80\x01\n\x10GenerateResponse\x12#\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x12.pipespec.v1.DeltaH\x00\x12+\n\tcompleted\x18\x02 \x01(\x0b\x32\x16.pipespec.v1.CompletedH\x00\x12\x11\n\tresume_id\x18\x03 \x01(\tB\x07\n\x05\x65vent\"7\n\x05\x44\x65lta\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\"\x89\x01\n\tCompleted\x12\x30\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x19.pipespec.v1.FinishReason\x12!\n\x05usage\x18\x02 \x01(\x0b\x32\x12.pipespec.v1.Usage\x12\'\n\x06stages\x18\x03 \x03(\x0b\x32\x17.pipespec.v1.StageStats\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"\xba\x01\n\nStageStats\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05steps\x18\x03 \x01(\x04\x12\x15\n\rprefill_steps\x18\x04 \x01(\x04\x12\x0e\n\x06tokens\x18\x05 \x01(\x04\x12\x0f\n\x07\x63hecked\x18\x06 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x07 \x01(\x04\x12\x11\n\trollbacks\x18\x08 \x01(\x04\x12\x13\n\x0brolled_back\x18\t \x01(\x04\x12\x0f\n\x07\x62usy_us\x18\n \x01(\x04\"6\n\rCancelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tresume_id\x18\x02 \x01(\t\"\x10\n\x0e\x43\x61ncelResponse*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\xe1\x01\n\nGeneration\x12I\n\x08Generate\x12\x1c.pipespec.v1.GenerateRequest\x1a\x1d.pipespec.v1.GenerateResponse0\x01\x12\x45\n\x06Resume\x12\x1a.pipespec.v1.ResumeRequest\x1a\x1d.pipespec.v1.GenerateResponse0\x01\x12\x41\n\x06\x43\x61ncel\x12\x1a.pipespec.v1.CancelRequest\x1a\x1b.pipespec.v1.CancelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,34 +33,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SAMPLING_LOGITBIASENTRY']._loaded_options = None
   _globals['_SAMPLING_LOGITBIASENTRY']._serialized_options = b'8\001'
-  _globals['_FINISHREASON']._serialized_start=1465
-  _globals['_FINISHREASON']._serialized_end=1560
+  _globals['_FINISHREASON']._serialized_start=1559
+  _globals['_FINISHREASON']._serialized_end=1654
   _globals['_GENERATEREQUEST']._serialized_start=44
-  _globals['_GENERATEREQUEST']._serialized_end=377
-  _globals['_TOKENIDS']._serialized_start=379
-  _globals['_TOKENIDS']._serialized_end=402
-  _globals['_CHAT']._serialized_start=404
-  _globals['_CHAT']._serialized_end=450
-  _globals['_MESSAGE']._serialized_start=452
-  _globals['_MESSAGE']._serialized_end=492
-  _globals['_SAMPLING']._serialized_start=495
-  _globals['_SAMPLING']._serialized_end=852
-  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_start=746
-  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_end=794
-  _globals['_GENERATERESPONSE']._serialized_start=854
-  _globals['_GENERATERESPONSE']._serialized_end=963
-  _globals['_DELTA']._serialized_start=965
-  _globals['_DELTA']._serialized_end=1020
-  _globals['_COMPLETED']._serialized_start=1023
-  _globals['_COMPLETED']._serialized_end=1160
-  _globals['_USAGE']._serialized_start=1162
-  _globals['_USAGE']._serialized_end=1219
-  _globals['_STAGESTATS']._serialized_start=1222
-  _globals['_STAGESTATS']._serialized_end=1408
-  _globals['_CANCELREQUEST']._serialized_start=1410
-  _globals['_CANCELREQUEST']._serialized_end=1445
-  _globals['_CANCELRESPONSE']._serialized_start=1447
-  _globals['_CANCELRESPONSE']._serialized_end=1463
-  _globals['_GENERATION']._serialized_start=1563
-  _globals['_GENERATION']._serialized_end=1717
+  _globals['_GENERATEREQUEST']._serialized_end=396
+  _globals['_RESUMEREQUEST']._serialized_start=398
+  _globals['_RESUMEREQUEST']._serialized_end=432
+  _globals['_TOKENIDS']._serialized_start=434
+  _globals['_TOKENIDS']._serialized_end=457
+  _globals['_CHAT']._serialized_start=459
+  _globals['_CHAT']._serialized_end=505
+  _globals['_MESSAGE']._serialized_start=507
+  _globals['_MESSAGE']._serialized_end=547
+  _globals['_SAMPLING']._serialized_start=550
+  _globals['_SAMPLING']._serialized_end=907
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_start=801
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_end=849
+  _globals['_GENERATERESPONSE']._serialized_start=910
+  _globals['_GENERATERESPONSE']._serialized_end=1038
+  _globals['_DELTA']._serialized_start=1040
+  _globals['_DELTA']._serialized_end=1095
+  _globals['_COMPLETED']._serialized_start=1098
+  _globals['_COMPLETED']._serialized_end=1235
+  _globals['_USAGE']._serialized_start=1237
+  _globals['_USAGE']._serialized_end=1294
+  _globals['_STAGESTATS']._serialized_start=1297
+  _globals['_STAGESTATS']._serialized_end=1483
+  _globals['_CANCELREQUEST']._serialized_start=1485
+  _globals['_CANCELREQUEST']._serialized_end=1539
+  _globals['_CANCELRESPONSE']._serialized_start=1541
+  _globals['_CANCELRESPONSE']._serialized_end=1557
+  _globals['_GENERATION']._serialized_start=1657
+  _globals['_GENERATION']._serialized_end=1882
 # @@protoc_insertion_point(module_scope)

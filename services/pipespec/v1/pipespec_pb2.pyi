@@ -11,14 +11,15 @@ programs: `pipespec-code` (a stable word, the same as the `code` of the HTTP edg
 fault, if there is one) and `pipespec-retry-after-ms` (when it makes sense to try again).
 
   INVALID_ARGUMENT    the request cannot be served as asked        invalid_value, context_length_exceeded, ...
-  NOT_FOUND           no such model, or no such active request     model_not_found, request_not_found
+  NOT_FOUND           no such model, active request or stream      model_not_found, request_not_found, resume_expired
+  ABORTED             another connection has resumed the stream    resumed_elsewhere
   ALREADY_EXISTS      a request with this id is active             request_id_active
   RESOURCE_EXHAUSTED  no room now, or a message over 4 MiB         overloaded
   UNAVAILABLE         no target replica, or one was lost mid-way   no_target_available, session_lost, ...
   DEADLINE_EXCEEDED   took longer than the client or server allows deadline_exceeded
   CANCELLED           by Cancel, or by the client's own hand       cancelled
 
-A client that cancels its call, or disconnects, cancels the session on all stages. The standard health service
+A client that cancels its call, or disconnects, cancels the session on all stages, unless the request is resumable. The standard health service
 (grpc.health.v1) answers for "" and for "pipespec.v1.Generation".
 """
 
@@ -74,6 +75,7 @@ class GenerateRequest(_message.Message):
     SPECULATE_FIELD_NUMBER: _builtins.int
     IGNORE_EOS_FIELD_NUMBER: _builtins.int
     INCLUDE_STATS_FIELD_NUMBER: _builtins.int
+    RESUMABLE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Unique among active requests: 1 to 128 letters, digits, `.`, `_`, `:`, `/`, `-`. Empty: the server makes one."""
     model: _builtins.str
@@ -90,6 +92,10 @@ class GenerateRequest(_message.Message):
     """Go on past the model's end of text, until max_tokens."""
     include_stats: _builtins.bool
     """Fill `completed.stages`."""
+    resumable: _builtins.bool
+    """The generation outlives this call: when the connection is lost, Resume goes on with it. Cancel ends it early; a
+    cancelled call does not. The initial metadata names the stream, `pipespec-stream`, before there is a first event.
+    """
     @_builtins.property
     def token_ids(self) -> Global___TokenIds:
         """Taken as they are; each below the vocabulary's size."""
@@ -118,10 +124,11 @@ class GenerateRequest(_message.Message):
         speculate: _builtins.bool | None = ...,
         ignore_eos: _builtins.bool = ...,
         include_stats: _builtins.bool = ...,
+        resumable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_speculate", b"_speculate", "chat", b"chat", "max_tokens", b"max_tokens", "prompt", b"prompt", "sampling", b"sampling", "speculate", b"speculate", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_speculate", b"_speculate", "chat", b"chat", "ignore_eos", b"ignore_eos", "include_stats", b"include_stats", "max_tokens", b"max_tokens", "model", b"model", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "speculate", b"speculate", "stop", b"stop", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_speculate", b"_speculate", "chat", b"chat", "ignore_eos", b"ignore_eos", "include_stats", b"include_stats", "max_tokens", b"max_tokens", "model", b"model", "prompt", b"prompt", "request_id", b"request_id", "resumable", b"resumable", "sampling", b"sampling", "speculate", b"speculate", "stop", b"stop", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
@@ -137,6 +144,28 @@ class GenerateRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_prompt) -> _WhichOneofReturnType_prompt | None: ...
 
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
+
+@_typing.final
+class ResumeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESUME_ID_FIELD_NUMBER: _builtins.int
+    resume_id: _builtins.str
+    """`resume_id` of the last event that was received: the stream goes on after it. The name of the stream, from
+    `pipespec-stream`, begins with its first event. Required.
+    """
+    def __init__(
+        self,
+        *,
+        resume_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resume_id", b"resume_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeRequest: _TypeAlias = ResumeRequest  # noqa: Y015
 
 @_typing.final
 class TokenIds(_message.Message):
@@ -300,6 +329,11 @@ class GenerateResponse(_message.Message):
 
     DELTA_FIELD_NUMBER: _builtins.int
     COMPLETED_FIELD_NUMBER: _builtins.int
+    RESUME_ID_FIELD_NUMBER: _builtins.int
+    resume_id: _builtins.str
+    """Of a delta: what Resume takes to go on after it; empty unless the request is resumable. `completed` has none, and
+    comes again for who resumes after it.
+    """
     @_builtins.property
     def delta(self) -> Global___Delta: ...
     @_builtins.property
@@ -309,10 +343,11 @@ class GenerateResponse(_message.Message):
         *,
         delta: Global___Delta | None = ...,
         completed: Global___Completed | None = ...,
+        resume_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "delta", b"delta", "event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "delta", b"delta", "event", b"event"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "delta", b"delta", "event", b"event", "resume_id", b"resume_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["delta", "completed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
@@ -465,16 +500,20 @@ class CancelRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RESUME_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Of the request to end; required."""
+    """Of the request to end, at the replica that it was sent to."""
+    resume_id: _builtins.str
+    """Of the stream to end, instead of `request_id`: any `resume_id`, or the name of the stream. Any replica takes it."""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
+        resume_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "resume_id", b"resume_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

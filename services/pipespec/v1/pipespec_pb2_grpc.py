@@ -39,6 +39,11 @@ class GenerationStub:
                 request_serializer=pipespec_dot_v1_dot_pipespec__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=pipespec_dot_v1_dot_pipespec__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.Resume = channel.unary_stream(
+                '/pipespec.v1.Generation/Resume',
+                request_serializer=pipespec_dot_v1_dot_pipespec__pb2.ResumeRequest.SerializeToString,
+                response_deserializer=pipespec_dot_v1_dot_pipespec__pb2.GenerateResponse.FromString,
+                _registered_method=True)
         self.Cancel = channel.unary_unary(
                 '/pipespec.v1.Generation/Cancel',
                 request_serializer=pipespec_dot_v1_dot_pipespec__pb2.CancelRequest.SerializeToString,
@@ -57,6 +62,15 @@ class GenerationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Resume(self, request, context):
+        """Goes on with a stream whose request was resumable, through any gateway replica, within the gateway's grace period
+        (30 s by default) after its connection was lost; afterwards NOT_FOUND, `resume_expired`. The newest call gets the
+        stream; an older one that still reads it ends with ABORTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Cancel(self, request, context):
         """Ends an active request of Generate, also one of another connection; its stream ends with CANCELLED.
         """
@@ -70,6 +84,11 @@ def add_GenerationServicer_to_server(servicer, server):
             'Generate': grpc.unary_stream_rpc_method_handler(
                     servicer.Generate,
                     request_deserializer=pipespec_dot_v1_dot_pipespec__pb2.GenerateRequest.FromString,
+                    response_serializer=pipespec_dot_v1_dot_pipespec__pb2.GenerateResponse.SerializeToString,
+            ),
+            'Resume': grpc.unary_stream_rpc_method_handler(
+                    servicer.Resume,
+                    request_deserializer=pipespec_dot_v1_dot_pipespec__pb2.ResumeRequest.FromString,
                     response_serializer=pipespec_dot_v1_dot_pipespec__pb2.GenerateResponse.SerializeToString,
             ),
             'Cancel': grpc.unary_unary_rpc_method_handler(
@@ -104,6 +123,33 @@ class Generation:
             target,
             '/pipespec.v1.Generation/Generate',
             pipespec_dot_v1_dot_pipespec__pb2.GenerateRequest.SerializeToString,
+            pipespec_dot_v1_dot_pipespec__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pipespec.v1.Generation/Resume',
+            pipespec_dot_v1_dot_pipespec__pb2.ResumeRequest.SerializeToString,
             pipespec_dot_v1_dot_pipespec__pb2.GenerateResponse.FromString,
             options,
             channel_credentials,

@@ -11,14 +11,15 @@ programs: `pipespec-code` (a stable word, the same as the `code` of the HTTP edg
 fault, if there is one) and `pipespec-retry-after-ms` (when it makes sense to try again).
 
   INVALID_ARGUMENT    the request cannot be served as asked        invalid_value, context_length_exceeded, ...
-  NOT_FOUND           no such model, or no such active request     model_not_found, request_not_found
+  NOT_FOUND           no such model, active request or stream      model_not_found, request_not_found, resume_expired
+  ABORTED             another connection has resumed the stream    resumed_elsewhere
   ALREADY_EXISTS      a request with this id is active             request_id_active
   RESOURCE_EXHAUSTED  no room now, or a message over 4 MiB         overloaded
   UNAVAILABLE         no target replica, or one was lost mid-way   no_target_available, session_lost, ...
   DEADLINE_EXCEEDED   took longer than the client or server allows deadline_exceeded
   CANCELLED           by Cancel, or by the client's own hand       cancelled
 
-A client that cancels its call, or disconnects, cancels the session on all stages. The standard health service
+A client that cancels its call, or disconnects, cancels the session on all stages, unless the request is resumable. The standard health service
 (grpc.health.v1) answers for "" and for "pipespec.v1.Generation".
 """
 
@@ -54,6 +55,11 @@ class GenerationStub:
     """Continues one prompt. Any number of `delta`, then exactly one `completed`; a stream that ends without `completed`
     has failed, and its status says why.
     """
+    Resume: _grpc.UnaryStreamMultiCallable[_pipespec_pb2.ResumeRequest, _pipespec_pb2.GenerateResponse]
+    """Goes on with a stream whose request was resumable, through any gateway replica, within the gateway's grace period
+    (30 s by default) after its connection was lost; afterwards NOT_FOUND, `resume_expired`. The newest call gets the
+    stream; an older one that still reads it ends with ABORTED.
+    """
     Cancel: _grpc.UnaryUnaryMultiCallable[_pipespec_pb2.CancelRequest, _pipespec_pb2.CancelResponse]
     """Ends an active request of Generate, also one of another connection; its stream ends with CANCELLED."""
 
@@ -63,6 +69,11 @@ class GenerationAsyncStub(GenerationStub):
     Generate: _aio.UnaryStreamMultiCallable[_pipespec_pb2.GenerateRequest, _pipespec_pb2.GenerateResponse]  # type: ignore[assignment]
     """Continues one prompt. Any number of `delta`, then exactly one `completed`; a stream that ends without `completed`
     has failed, and its status says why.
+    """
+    Resume: _aio.UnaryStreamMultiCallable[_pipespec_pb2.ResumeRequest, _pipespec_pb2.GenerateResponse]  # type: ignore[assignment]
+    """Goes on with a stream whose request was resumable, through any gateway replica, within the gateway's grace period
+    (30 s by default) after its connection was lost; afterwards NOT_FOUND, `resume_expired`. The newest call gets the
+    stream; an older one that still reads it ends with ABORTED.
     """
     Cancel: _aio.UnaryUnaryMultiCallable[_pipespec_pb2.CancelRequest, _pipespec_pb2.CancelResponse]  # type: ignore[assignment]
     """Ends an active request of Generate, also one of another connection; its stream ends with CANCELLED."""
@@ -76,6 +87,17 @@ class GenerationServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_pipespec_pb2.GenerateResponse], _abc.AsyncIterator[_pipespec_pb2.GenerateResponse]]:
         """Continues one prompt. Any number of `delta`, then exactly one `completed`; a stream that ends without `completed`
         has failed, and its status says why.
+        """
+
+    @_abc_1.abstractmethod
+    def Resume(
+        self,
+        request: _pipespec_pb2.ResumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_pipespec_pb2.GenerateResponse], _abc.AsyncIterator[_pipespec_pb2.GenerateResponse]]:
+        """Goes on with a stream whose request was resumable, through any gateway replica, within the gateway's grace period
+        (30 s by default) after its connection was lost; afterwards NOT_FOUND, `resume_expired`. The newest call gets the
+        stream; an older one that still reads it ends with ABORTED.
         """
 
     @_abc_1.abstractmethod

@@ -60,7 +60,7 @@ def call(
         (":scheme", "http"),
         (":path", path),
         (":authority", "a"),
-        ("te", "trailers"),
+        ("te", "trailers"),  # codespell:ignore te
         ("content-type", "application/grpc"),
         *extra,
     )

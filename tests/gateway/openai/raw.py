@@ -23,9 +23,13 @@ async def connection(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
 
 
 async def until_closed(reader: asyncio.StreamReader) -> bytes:
-    """All that comes until the server closes."""
+    """All that comes until the server closes, or resets what still talks after the answer."""
+    answer = b""
     async with asyncio.timeout(TIMEOUT_S):
-        return await reader.read()
+        with suppress(ConnectionError):  # in pieces: a reset would take what was read before it along
+            while piece := await reader.read(65536):
+                answer += piece
+    return answer
 
 
 async def exchange(url: str, sent: bytes) -> bytes:

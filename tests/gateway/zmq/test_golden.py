@@ -14,13 +14,26 @@ import pytest
 
 from gateway.scripted_backend import STATS
 from pipespec.client import completion
-from pipespec.client.request import Request
-from pipespec.client.zmq_messages import pack_cancel, pack_generate, pack_ping
+from pipespec.client.request import Request, Resumption
+from pipespec.client.zmq_messages import pack_cancel, pack_generate, pack_ping, pack_resume
 from pipespec.client.zmq_messages import unpack as client_unpack
 from pipespec.gateway.generation import Delta, Done, FinishReason, Usage
-from pipespec.gateway.zmq.messages import Cancel, Generate, Ping, pack_error, pack_event, pack_pong, unpack
+from pipespec.gateway.resume import Frame, StreamToken
+from pipespec.gateway.zmq.messages import (
+    Cancel,
+    Generate,
+    Ping,
+    Resume,
+    pack_error,
+    pack_event,
+    pack_frame,
+    pack_pong,
+    pack_started,
+    unpack,
+)
 from pipespec.ops.errors import Overloaded
 from pipespec.protocol.ids import Position, TokenId
+from pipespec.protocol.streams import StreamId
 
 GOLDEN: dict[str, Any] = json.loads(
     (Path(__file__).parents[3] / "proto/pipespec/v1/zmq_golden.json").read_text(encoding="utf-8")
@@ -38,6 +51,7 @@ ASKED = Request(
     speculate=False,
     include_stats=True,
 )
+STREAM = StreamToken("g0", StreamId(bytes(range(16))))
 SENT = {
     "tokens": pack_event("r1", Delta(0, "Hi", (TokenId(5), TokenId(300)), Position(3))),
     "done": pack_event("r1", Done(0, FinishReason.LENGTH, Usage(4, 5), tuple(STATS))),
@@ -46,6 +60,12 @@ SENT = {
     "generate": pack_generate(ASKED),
     "cancel": pack_cancel("r1"),
     "ping": pack_ping(["r1", "r2"]),
+    "started": pack_started("r1", STREAM),
+    "tokens of a resumable stream": pack_frame(
+        "r1", STREAM, Frame(3, pack_event("", Delta(0, "Hi", (TokenId(5), TokenId(300)), Position(3))))
+    ),
+    "resume": pack_resume(Resumption(resume_id=STREAM.event(3), request_id="r2")),
+    "cancel of a resumable stream": pack_cancel("r3", resume_id=STREAM.event(3)),
 }
 
 
@@ -71,11 +91,18 @@ def test_the_gateway_reads_what_clients_say() -> None:
     assert (request.max_tokens, request.seed, request.stop) == (8, 2**64 - 1, ("\n",))
     assert request.sampling.logit_bias == ((5, -1.5),)
     assert unpack([BYTES["cancel"]]) == Cancel(v=1, type="cancel", id="r1")
+    resume = Resume(v=1, type="resume", id="r2", resume_id=STREAM.event(3))
+    assert unpack([BYTES["resume"]]) == resume
+    ended = Cancel(v=1, type="cancel", id="r3", resume_id=STREAM.event(3))
+    assert unpack([BYTES["cancel of a resumable stream"]]) == ended
     assert unpack([BYTES["ping"]]) == Ping(v=1, type="ping", ids=["r1", "r2"])
 
 
 def test_the_client_reads_what_the_gateway_says() -> None:
     assert client_unpack(BYTES["tokens"]) == ("r1", completion.Chunk("Hi", (5, 300), 3))
+    named = ("r1", completion.Chunk("Hi", (5, 300), 3, STREAM.event(3)))
+    assert client_unpack(BYTES["tokens of a resumable stream"]) == named
+    assert client_unpack(BYTES["started"]) == ("r1", completion.Started(str(STREAM)))
     assert client_unpack(BYTES["pong"]) == (None, None)
     _, done = client_unpack(BYTES["done"])
     assert isinstance(done, completion.Finished)

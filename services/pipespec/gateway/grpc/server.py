@@ -18,7 +18,8 @@ from pipespec.gateway.background import first_end
 from pipespec.gateway.generation import Generator, shutting_down
 from pipespec.gateway.grpc.guard import Guard
 from pipespec.gateway.grpc.health import HealthServicer, follow_readiness, new_servicer, set_status
-from pipespec.gateway.grpc.service import GenerationService
+from pipespec.gateway.grpc.service import PROTOCOL, GenerationService
+from pipespec.gateway.resume import ResumeService
 from pipespec.gateway.text import TextModel
 from pipespec.ops.errors import SettingsError
 from pipespec.ops.pipeline import GatewaySettings
@@ -101,6 +102,7 @@ async def serve_grpc(
     port: int,
     keys: KeyRing | None = None,
     certificate: Certificate | None = None,
+    resume: ResumeService | None = None,
 ) -> GrpcServer:
     """Start to serve; returns when calls are accepted.
 
@@ -113,12 +115,13 @@ async def serve_grpc(
         port: 0 picks a free one.
         keys: of those who may use it; None lets everybody in.
         certificate: serves TLS, and that alone; None serves in plain.
+        resume: keeps resumable streams; None where that is turned off.
 
     Raises:
         SettingsError: the address cannot be bound.
     """
     generator = Generator(
-        backend=backend, text=text, settings=settings, model_name=model_name, protocol="grpc"
+        backend=backend, text=text, settings=settings, model_name=model_name, protocol=PROTOCOL
     )
     max_calls = settings.max_sessions + SPARE_CALLS
     # gRPC refuses what is beyond a connection's streams, instead of letting it wait.
@@ -132,7 +135,7 @@ async def serve_grpc(
         ("grpc.server.max_pending_requests_hard_limit", 8 * max(max_streams, max_calls)),
     )
     server = grpc.aio.server(interceptors=[Guard(keys)], options=options, maximum_concurrent_rpcs=max_calls)
-    pipespec_pb2_grpc.add_GenerationServicer_to_server(GenerationService(generator), server)
+    pipespec_pb2_grpc.add_GenerationServicer_to_server(GenerationService(generator, resume), server)
     servicer = new_servicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     if settings.grpc_reflection:

@@ -15,6 +15,8 @@ _BY_CODE = {
     "model_not_allowed": grpc.StatusCode.PERMISSION_DENIED,
     "model_not_found": grpc.StatusCode.NOT_FOUND,
     "request_not_found": grpc.StatusCode.NOT_FOUND,
+    "resume_expired": grpc.StatusCode.NOT_FOUND,
+    "resumed_elsewhere": grpc.StatusCode.ABORTED,
     "request_id_active": grpc.StatusCode.ALREADY_EXISTS,
     "deadline_exceeded": grpc.StatusCode.DEADLINE_EXCEEDED,
     "cancelled": grpc.StatusCode.CANCELLED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 
 from pipespec.gateway.backend import StageStats
@@ -18,6 +19,7 @@ from pipespec.gateway.generation import (
     new_request_id,
 )
 from pipespec.gateway.generation.request import DEFAULT_TEMPERATURE
+from pipespec.gateway.resume import Frame, StreamToken
 from pipespec.gateway.text import ChatMessage
 from pipespec.ops.errors import RequestError
 from pipespec.protocol.ids import TokenId
@@ -48,6 +50,29 @@ def to_request(message: pb.GenerateRequest) -> GenerationRequest:
         ignore_eos=message.ignore_eos,
         include_stats=message.include_stats,
     )
+
+
+class FrameRenderer:
+    """Words the events of a resumable stream, once, for all who will read it."""
+
+    def frames(self, event: Event) -> Iterable[bytes]:
+        """See ``Renderer``."""
+        return (to_response(event).SerializeToString(),)
+
+    def last_frames(self) -> Iterable[bytes]:
+        """See ``Renderer``."""
+        return ()
+
+
+def resumable_response(token: StreamToken, frame: Frame) -> pb.GenerateResponse:
+    """The message of an event of a resumable stream.
+
+    ``completed`` has no name: whoever resumes after it gets it again, so that the end is never silent.
+    """
+    response = pb.GenerateResponse.FromString(frame.content)
+    if response.WhichOneof("event") == "delta":
+        response.resume_id = token.event(frame.index)
+    return response
 
 
 def to_response(event: Event) -> pb.GenerateResponse:

@@ -21,12 +21,16 @@ from pipespec.gateway.openai.body import read_body
 from pipespec.gateway.openai.border import Border
 from pipespec.gateway.openai.disconnect import unless_disconnected
 from pipespec.gateway.openai.errors import CLIENT_CLOSED_REQUEST, error_response, internal_error
-from pipespec.gateway.openai.event_stream import KEEP_ALIVE_S, EventStream
+from pipespec.gateway.openai.event_stream import KEEP_ALIVE_S, FrameRenderer, live, resumable
 from pipespec.gateway.openai.guard import Guard
 from pipespec.gateway.openai.schema import ChatBody, CompletionBody, GenerationBody
+from pipespec.gateway.resume import ResumeService, parse_resume_id, parse_token, resuming
 from pipespec.gateway.text import TextModel
 from pipespec.ops.errors import RequestError, Unavailable
 from pipespec.ops.pipeline import GatewaySettings
+
+PROTOCOL = "openai"
+"""Of requests, in metrics, and of the frames of resumable streams."""
 
 
 def create_app(
@@ -36,6 +40,7 @@ def create_app(
     settings: GatewaySettings,
     model_name: str,
     keys: KeyRing | None = None,
+    resume: ResumeService | None = None,
     keep_alive_s: float = KEEP_ALIVE_S,
 ) -> FastAPI:
     """The application, for one model.
@@ -46,15 +51,17 @@ def create_app(
         settings: defaults and limits of requests.
         model_name: what clients call the model.
         keys: of those who may use it; None lets everybody in.
+        resume: keeps resumable streams; None where that is turned off.
         keep_alive_s: a quiet stream gets a comment this often.
     """
     generator = Generator(
-        backend=backend, text=text, settings=settings, model_name=model_name, protocol="openai"
+        backend=backend, text=text, settings=settings, model_name=model_name, protocol=PROTOCOL
     )
     app = FastAPI(title="PipeSpec", openapi_url=None, redirect_slashes=False)
     app.state.generator = generator  # for the server, which ends what runs too long at its own end
     _add_models(app, generator)
-    _add_generation(app, generator, keep_alive_s=keep_alive_s)
+    _add_generation(app, generator, resume, keep_alive_s=keep_alive_s)
+    _add_streams(app, resume, keep_alive_s=keep_alive_s)
     _add_health(app, generator)
     _add_errors(app)
     app.add_middleware(Guard, keys=keys)
@@ -62,7 +69,9 @@ def create_app(
     return app
 
 
-def _add_generation(app: FastAPI, generator: Generator, *, keep_alive_s: float) -> None:
+def _add_generation(
+    app: FastAPI, generator: Generator, resume: ResumeService | None, *, keep_alive_s: float
+) -> None:
     @app.post("/v1/completions")
     async def completions(request: Request) -> Response:
         return await serve(request, await read_body(request, CompletionBody))
@@ -78,18 +87,47 @@ def _add_generation(app: FastAPI, generator: Generator, *, keep_alive_s: float) 
         answer = Answer(body, request_id=request_id)
         # The client may go while the prompt is tokenized or the session opened, so that is watched as well.
         principal = _principal(request)
-        work = (stream if body.stream else complete)(asked, answer, principal)
+        work = stream(asked, answer, body, principal) if body.stream else complete(asked, answer, principal)
         response = await unless_disconnected(work, request.receive)
         return Response(status_code=CLIENT_CLOSED_REQUEST) if response is None else response
 
-    async def stream(asked: GenerationRequest, answer: Answer, principal: Principal | None) -> Response:
+    async def stream(
+        asked: GenerationRequest, answer: Answer, body: GenerationBody, principal: Principal | None
+    ) -> Response:
+        keeper = resuming(resume) if body.resumable else None
         generation = await generator.start(asked, principal=principal)
-        return EventStream(generation, answer=answer, request_id=asked.request_id, keep_alive_s=keep_alive_s)
+        if keeper is None:
+            return live(generation, answer=answer, request_id=asked.request_id, keep_alive_s=keep_alive_s)
+        reader = keeper.start(generation, FrameRenderer(answer), protocol=PROTOCOL)
+        return resumable(reader, request_id=asked.request_id, keep_alive_s=keep_alive_s)
 
     async def complete(asked: GenerationRequest, answer: Answer, principal: Principal | None) -> Response:
         async with await generator.start(asked, principal=principal) as generation:
             events = [event async for event in generation]
         return JSONResponse(answer.whole(events))
+
+
+def _add_streams(app: FastAPI, resume: ResumeService | None, *, keep_alive_s: float) -> None:
+    @app.get("/v1/streams/{token}")
+    async def resume_stream(request: Request, token: str) -> Response:
+        stream = parse_token(token, param="stream")
+        last, index = parse_resume_id(request.headers.get("last-event-id", token), param="last-event-id")
+        if last != stream:
+            raise RequestError(
+                "last-event-id names an event of another stream",
+                code="invalid_value",
+                param="last-event-id",
+            )
+        opening = resuming(resume).resume(stream, index, protocol=PROTOCOL)
+        reader = await unless_disconnected(opening, request.receive)
+        if reader is None:
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        return resumable(reader, request_id=_request_id(request), keep_alive_s=keep_alive_s)
+
+    @app.delete("/v1/streams/{token}")
+    async def cancel_stream(token: str) -> Response:
+        await resuming(resume).cancel(parse_token(token, param="stream"), protocol=PROTOCOL)
+        return Response(status_code=204)
 
 
 def _add_models(app: FastAPI, generator: Generator) -> None:

@@ -25,6 +25,8 @@ _BY_CODE: dict[str, tuple[int, str]] = {
     "method_not_allowed": (405, "invalid_request_error"),
     "body_timeout": (408, "invalid_request_error"),
     "request_id_active": (409, "invalid_request_error"),
+    "resumed_elsewhere": (409, "invalid_request_error"),
+    "resume_expired": (410, "invalid_request_error"),
     "body_too_large": (413, "invalid_request_error"),
     "unsupported_media_type": (415, "invalid_request_error"),
     "headers_too_large": (431, "invalid_request_error"),

@@ -2,7 +2,7 @@
 
 Ranges of sampling parameters are checked where they live, in ``Sampling``. ``stream_options``, ``user`` and all
 sampling parameters mean what OpenAI's API reference says (temperature 1 unless set); our extensions are ``top_k``,
-``min_p``, ``repetition_penalty``, ``speculate``, ``ignore_eos``, ``include_stats`` and ``return_token_ids``.
+``min_p``, ``repetition_penalty``, ``speculate``, ``ignore_eos``, ``include_stats``, ``return_token_ids`` and ``resumable``.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ class GenerationBody(_Body):
     ignore_eos: bool = False
     include_stats: bool = False
     return_token_ids: bool = False
+    resumable: bool = False
 
     @property
     def includes_usage(self) -> bool:
@@ -104,6 +105,12 @@ class GenerationBody(_Body):
                 "stream_options is given, but stream is not true; leave it out",
                 code="invalid_value",
                 param="stream_options",
+            )
+        if self.resumable and not self.stream:
+            raise RequestError(
+                "resumable is true, but stream is not; only streams can be resumed",
+                code="invalid_value",
+                param="resumable",
             )
         return GenerationRequest(
             request_id=request_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,7 @@ from pipespec.gateway.generation import (
     TokenPrompt,
 )
 from pipespec.gateway.generation.request import DEFAULT_TEMPERATURE
+from pipespec.gateway.resume import Frame, StreamToken
 from pipespec.gateway.text import ChatMessage
 from pipespec.ops.errors import MalformedMessage, Overloaded, RequestError, SessionLost, Unavailable
 from pipespec.protocol.ids import TokenId
@@ -79,6 +80,7 @@ class Generate(_Message):
     ignore_eos: bool = False
     include_stats: bool = False
     timeout_s: float | None = None
+    resumable: bool = False
 
     def to_request(self) -> GenerationRequest:
         """The same in the gateway's own words. Its request id is another one: ids of clients may be equal.
@@ -121,6 +123,16 @@ class Cancel(_Message):
     v: Literal[1]
     type: Literal["cancel"]
     id: Id
+    resume_id: str | None = None
+
+
+class Resume(_Message):
+    """``resume``."""
+
+    v: Literal[1]
+    type: Literal["resume"]
+    id: Id
+    resume_id: str
 
 
 class Ping(_Message):
@@ -131,8 +143,8 @@ class Ping(_Message):
     ids: list[Id] = Field(default=[], max_length=MAX_PING_IDS)
 
 
-Request = Annotated[Generate | Cancel | Ping, Field(discriminator="type")]
-_REQUEST: TypeAdapter[Generate | Cancel | Ping] = TypeAdapter(Request)
+Request = Annotated[Generate | Resume | Cancel | Ping, Field(discriminator="type")]
+_REQUEST: TypeAdapter[Generate | Resume | Cancel | Ping] = TypeAdapter(Request)
 
 
 class BadMessage(MalformedMessage):
@@ -149,7 +161,7 @@ class BadMessage(MalformedMessage):
         self.answer = answer
 
 
-def unpack(frames: Sequence[bytes]) -> Generate | Cancel | Ping:
+def unpack(frames: Sequence[bytes]) -> Generate | Resume | Cancel | Ping:
     """The message in ``frames``, which must be one.
 
     Raises:
@@ -184,6 +196,39 @@ def pack_event(request_id: str, event: Event) -> bytes:
     return _pack(
         "done", id=request_id, finish_reason=event.finish_reason.value, usage=asdict(event.usage), **stages
     )
+
+
+class FrameRenderer:
+    """Words the events of a resumable stream, once, for all who will read it."""
+
+    def frames(self, event: Event) -> Iterable[bytes]:
+        """See ``Renderer``."""
+        return (pack_event("", event),)
+
+    def last_frames(self) -> Iterable[bytes]:
+        """See ``Renderer``."""
+        return ()
+
+
+def pack_frame(request_id: str, token: StreamToken, frame: Frame) -> bytes:
+    """``tokens`` or ``done`` of a resumable stream, for the request that reads it.
+
+    ``done`` has no name: whoever resumes after it gets it again, so that the end is never silent.
+    """
+    message = {**msgpack.unpackb(frame.content), "id": request_id}
+    if message["type"] == "tokens":
+        message["resume_id"] = token.event(frame.index)
+    return bytes(msgpack.packb(message))
+
+
+def is_last(frame: Frame) -> bool:
+    """Whether a frame is ``done``."""
+    return bool(msgpack.unpackb(frame.content)["type"] == "done")
+
+
+def pack_started(request_id: str, token: StreamToken) -> bytes:
+    """``started``."""
+    return _pack("started", id=request_id, resume_id=str(token))
 
 
 def pack_error(request_id: str | None, error: RequestError) -> bytes:

@@ -12,21 +12,37 @@ from pipespec.gateway.access import KeyRing
 from pipespec.gateway.backend import Backend
 from pipespec.gateway.background import first_end
 from pipespec.gateway.generation import Generator, shutting_down
+from pipespec.gateway.resume import (
+    Reader,
+    ResumeService,
+    StreamToken,
+    beyond_the_end,
+    parse_resume_id,
+    parse_token,
+    resuming,
+)
 from pipespec.gateway.text import TextModel
 from pipespec.gateway.zmq.messages import (
     BadMessage,
     Cancel,
+    FrameRenderer,
     Generate,
     Ping,
+    Resume,
+    is_last,
     pack_error,
     pack_event,
+    pack_frame,
     pack_pong,
+    pack_started,
     unpack,
 )
 from pipespec.gateway.zmq.router import ClientGone, Received, Router
 from pipespec.ops.errors import Overloaded, RequestError
 from pipespec.ops.pipeline import GatewaySettings
 
+PROTOCOL = "zmq"
+"""Of requests, in metrics, and of the frames of resumable streams."""
 MAX_REQUESTS = 1024
 CLIENT_TIMEOUT_S = 10.0
 """A client that was silent for this long loses its requests."""
@@ -57,6 +73,7 @@ class ZmqServer:
         *,
         client_timeout_s: float,
         keys: KeyRing | None = None,
+        resume: ResumeService | None = None,
     ) -> None:
         self.port = router.port
         self.guard = router.guard
@@ -64,6 +81,8 @@ class ZmqServer:
         self._router = router
         self._generator = generator
         self._keys = keys
+        self._resume = resume
+        self._resumable: dict[_Key, StreamToken] = {}
         self._client_timeout_s = client_timeout_s
         self._requests: dict[_Key, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # also those that are closing
@@ -115,14 +134,14 @@ class ZmqServer:
             return
         self._heard[identity] = asyncio.get_running_loop().time()
         match message:
-            case Generate():
+            case Generate() | Resume():
                 await self._start(identity, message, client=received.client)
             case Cancel():
                 await self._cancel(identity, message)
             case Ping():
                 await self._answer_ping(identity, message)
 
-    async def _start(self, identity: bytes, message: Generate, *, client: str | None) -> None:
+    async def _start(self, identity: bytes, message: Generate | Resume, *, client: str | None) -> None:
         key = (identity, message.id)
         refusal = self._refusal(key)
         if refusal is not None:
@@ -145,11 +164,14 @@ class ZmqServer:
             return Overloaded(f"{MAX_REQUESTS} requests are active; no more are taken")
         return None
 
-    async def _serve(self, key: _Key, message: Generate, *, client: str | None) -> None:
+    async def _serve(self, key: _Key, message: Generate | Resume, *, client: str | None) -> None:
         """Answer one request; ``client`` is the name of the key that it came with, None in plain."""
         identity, request_id = key
         try:
-            await self._generate(identity, message, client=client)
+            if isinstance(message, Resume):
+                await self._resume_stream(key, message)
+            else:
+                await self._generate(key, message, client=client)
         except ClientGone as error:
             _log.info("client_gone", key=client, reason=str(error))
         except RequestError as error:
@@ -159,23 +181,63 @@ class ZmqServer:
             failed = RequestError("the gateway failed", code="internal_error")
             await self._tell(identity, pack_error(request_id, failed))
 
-    async def _generate(self, identity: bytes, message: Generate, *, client: str | None) -> None:
+    async def _generate(self, key: _Key, message: Generate, *, client: str | None) -> None:
         """Whoever has the rights of the API keys of this name has those of its CURVE key."""
         principal = None if client is None or self._keys is None else self._keys.named(client)
         if message.model is not None:
             self._generator.check_model(message.model)
-        async with await self._generator.start(message.to_request(), principal=principal) as generation:
+        keeper = resuming(self._resume) if message.resumable else None
+        generation = await self._generator.start(message.to_request(), principal=principal)
+        if keeper is not None:
+            await self._deliver(key, keeper.start(generation, FrameRenderer(), protocol=PROTOCOL))
+            return
+        async with generation:
             async for event in generation:
-                await self._router.send(identity, pack_event(message.id, event))
+                await self._router.send(key[0], pack_event(message.id, event))
+
+    async def _resume_stream(self, key: _Key, message: Resume) -> None:
+        token, index = parse_resume_id(message.resume_id, param="resume_id")
+        await self._deliver(key, await resuming(self._resume).resume(token, index, protocol=PROTOCOL))
+
+    async def _deliver(self, key: _Key, reader: Reader) -> None:
+        identity, request_id = key
+        self._resumable[key] = reader.token
+        async with reader:
+            await self._router.send(identity, pack_started(request_id, reader.token))
+            has_ended = False
+            async for frame in reader:
+                has_ended = is_last(frame)
+                await self._router.send(identity, pack_frame(request_id, reader.token, frame))
+        if not has_ended:
+            raise beyond_the_end()
 
     async def _tell(self, identity: bytes, frame: bytes) -> None:
         with contextlib.suppress(ClientGone):
             await self._router.send(identity, frame)
 
     async def _cancel(self, identity: bytes, message: Cancel) -> None:
-        known = self._drop((identity, message.id))
+        key = (identity, message.id)
+        token = self._resumable.get(key)
+        known = self._drop(key)
+        if token is not None or message.resume_id is not None:
+            # Its owner may be another gateway, which takes its time to answer.
+            cancelling = asyncio.create_task(self._cancel_stream(identity, message, token))
+            self._tasks.add(cancelling)
+            cancelling.add_done_callback(self._tasks.discard)
+            return
         error = RequestError("the request was cancelled", code="cancelled") if known else _unknown(message.id)
         await self._router.try_send(identity, pack_error(message.id, error))
+
+    async def _cancel_stream(self, identity: bytes, message: Cancel, token: StreamToken | None) -> None:
+        try:
+            named = message.resume_id
+            stream = parse_token(named, param="resume_id") if named is not None else token
+            if stream is not None:
+                await resuming(self._resume).cancel(stream, protocol=PROTOCOL)
+            error = RequestError("the request was cancelled", code="cancelled")
+        except RequestError as refusal:
+            error = refusal
+        await self._tell(identity, pack_error(message.id, error))
 
     async def _answer_ping(self, identity: bytes, message: Ping) -> None:
         for request_id in message.ids:
@@ -212,6 +274,7 @@ class ZmqServer:
 
     def _drop(self, key: _Key) -> bool:
         """End a request without a word; tell whether it was active."""
+        self._resumable.pop(key, None)
         task = self._requests.pop(key, None)
         if task is None:
             return False
@@ -222,6 +285,7 @@ class ZmqServer:
         self._tasks.discard(task)
         if self._requests.get(key) is task:
             del self._requests[key]
+            self._resumable.pop(key, None)
 
 
 def _unknown(request_id: str) -> RequestError:
@@ -237,6 +301,7 @@ async def serve_zmq(
     host: str,
     port: int,
     keys: KeyRing | None = None,
+    resume: ResumeService | None = None,
     client_timeout_s: float = CLIENT_TIMEOUT_S,
 ) -> ZmqServer:
     """Start to serve.
@@ -249,13 +314,14 @@ async def serve_zmq(
         host: address to bind.
         port: 0 picks a free one.
         keys: whose rights clients have that come with a CURVE key of the same name; None where there are none.
+        resume: keeps resumable streams; None where that is turned off.
         client_timeout_s: a client that was silent for this long loses its requests.
 
     Raises:
         SettingsError: the address cannot be bound, or ``settings.zmq_keys`` cannot be used.
     """
     generator = Generator(
-        backend=backend, text=text, settings=settings, model_name=model_name, protocol="zmq"
+        backend=backend, text=text, settings=settings, model_name=model_name, protocol=PROTOCOL
     )
     router = Router(host, port, keys=settings.zmq_keys)
-    return ZmqServer(router, generator, keys=keys, client_timeout_s=client_timeout_s)
+    return ZmqServer(router, generator, keys=keys, client_timeout_s=client_timeout_s, resume=resume)
