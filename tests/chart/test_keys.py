@@ -16,7 +16,7 @@ BROKER = "StatefulSet/demo-pipespec-broker"
 
 
 def _secrets(release: Release) -> dict[str, dict[str, tuple[str, Any]]]:
-    """By pod: Secret volumes, and where they are mounted."""
+    """By pod: volumes with keys of the bus and of ZeroMQ, and where they are mounted."""
     found: dict[str, dict[str, tuple[str, Any]]] = {}
     for name, pod in release.pods():
         container = pod["spec"]["containers"][0]
@@ -24,7 +24,7 @@ def _secrets(release: Release) -> dict[str, dict[str, tuple[str, Any]]]:
         found[name] = {
             volume["secret"]["secretName"]: (mounts[volume["name"]]["mountPath"], volume["secret"])
             for volume in pod["spec"].get("volumes", ())
-            if "secret" in volume
+            if volume.get("secret", {}).get("secretName", "").startswith(("pipespec-bus-", "pipespec-zmq-"))
         }
     return found
 
