@@ -210,6 +210,18 @@ BUS = Dashboard(
                     "{{pod}}: another version",
                 ),
             ),
+            _graph(
+                "Handshakes refused",
+                "ops",
+                (
+                    "sum by (reason) (rate(pipespec_broker_refused_handshakes_total{$of}[$__rate_interval]))",
+                    "brokers: {{reason}}",
+                ),
+                (
+                    "sum by (reason) (rate(pipespec_gateway_zmq_refused_handshakes_total{$of}[$__rate_interval]))",
+                    "ZeroMQ clients: {{reason}}",
+                ),
+            ),
         ),
         (
             _graph(

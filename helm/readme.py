@@ -15,13 +15,14 @@ from helm.schema import camel
 from helm.tools import readme_generator
 
 from pipespec.ops.cluster import AutoscalerSettings
+from pipespec.ops.emulation import EmulationSettings
 from pipespec.ops.errors import SettingsError
-from pipespec.ops.pipeline import EmulationSettings, GatewaySettings, StageSettings, TimerSettings
+from pipespec.ops.pipeline import GatewaySettings, StageSettings, TimerSettings
 from pipespec.ops.settings import Settings
 
 CHART = Path(__file__).parent / "pipespec"
 README = CHART / "README.md"
-_OF_GATEWAY = frozenset({"host", "metrics_port", "api_keys", "tls_certificate", "tls_key"})
+_OF_GATEWAY = frozenset({"host", "metrics_port", "api_keys", "tls_certificate", "tls_key", "zmq_keys"})
 _BEGIN, _END = "<!-- settings -->", "<!-- /settings -->"
 _SECTIONS: tuple[tuple[str, str, type[Settings], frozenset[str]], ...] = (
     (

@@ -7,7 +7,7 @@ import time
 
 import zmq
 
-from pipespec.bus.sockets import Context, publisher, subscriber
+from pipespec.bus.sockets import Context, connect, publisher, subscriber
 
 MESSAGES = 3000
 """More than any bounded queue on the way holds."""
@@ -17,6 +17,8 @@ STARVED_S = 2.2
 def main(publish_to: str, subscribe_at: str) -> None:
     context: Context = zmq.Context()
     pub, sub = publisher(context, [publish_to]), subscriber(context, [subscribe_at], [b"flood"])
+    connect(pub, [publish_to], None)
+    connect(sub, [subscribe_at], None)
     while not sub.poll(20):
         pub.send_multipart((b"flood", b"joined"))
     received = 0

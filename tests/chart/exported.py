@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from prometheus_client import REGISTRY, Metric
 
@@ -15,10 +17,12 @@ from autoscaler.virtual import EVERYONE, INTERVAL_S, Cluster, Service
 from pipespec.autoscaler.metrics import AutoscalerMetrics
 from pipespec.broker.forwarder import Forwarder
 from pipespec.broker.service import BrokerMetrics
+from pipespec.bus.guard import ServerKeys
+from pipespec.bus.key_folder import KeyFolder
 from pipespec.bus.link import BusLink
 from pipespec.engine.load import load_engine
 from pipespec.gateway.gate import Limits
-from pipespec.gateway.metrics import GatewayMetrics
+from pipespec.gateway.metrics import EdgeGuardMetrics, GatewayMetrics
 from pipespec.gateway.sessions import PipelineBackend
 from pipespec.ops.pipeline import BrokerSettings, Pipeline
 from pipespec.protocol.fleet import Fleet
@@ -60,9 +64,16 @@ def _families(pipeline: Pipeline) -> Iterator[Metric]:
     yield from _of_stage(pipeline)
     yield from _of_gateway(pipeline)
     yield from _of_autoscaler()
-    forwarder = Forwarder(publish_at="tcp://127.0.0.1:*", subscribe_at="tcp://127.0.0.1:*")
-    yield from BrokerMetrics(forwarder).collect()
-    forwarder.stop()
+    with TemporaryDirectory() as path:
+        folder = KeyFolder(Path(path))
+        folder.create("fleet", num_servers=1)
+        anywhere = "tcp://127.0.0.1:*"
+        keys = ServerKeys.read(folder.server)
+        forwarder = Forwarder(publish_at=anywhere, subscribe_at=anywhere, keys=keys)
+        yield from BrokerMetrics(forwarder).collect()
+        assert forwarder.guard is not None
+        yield from EdgeGuardMetrics(forwarder.guard).collect()
+        forwarder.stop()
 
 
 def _of_stage(pipeline: Pipeline) -> Iterable[Metric]:

@@ -24,6 +24,28 @@ CASES = {
         ["gateway.grpcPort and gateway.httpPort are both 8000", "Give each"],
     ),
     "metrics on a client port": ("cpu", ["metrics.port=8002"], ["are both 8002", "Give each"]),
+    "no keys of the bus": (
+        "cpu",
+        ["bus.insecure=false"],
+        ["bus needs keys", "pipespec keys new FOLDER", "bus.serverSecret", "bus.insecure"],
+    ),
+    "half of the keys of the bus": (
+        "cpu",
+        ["bus.insecure=false", "bus.serverSecret=x"],
+        ["bus needs keys", "bus.clientSecret"],
+    ),
+    "keys and an open bus": ("locked-down", ["bus.insecure=true"], ["bus.insecure is true", "Remove one"]),
+    "no keys of the ZeroMQ edge": (
+        "cpu",
+        ["gateway.zmqInsecure=false"],
+        ["ZeroMQ clients need keys", "gateway.zmqKeysSecret"],
+    ),
+    "keys and an open ZeroMQ edge": (
+        "locked-down",
+        ["gateway.zmqInsecure=true"],
+        ["gateway.zmqInsecure is true", "Remove one"],
+    ),
+    "a test's key for an open edge": ("cpu", ["tests.zmqKeysSecret=x"], ["ask for no key", "Remove it"]),
     "no stages": ("", ["nameOverride=x"], ["stages is empty", "examples/"]),
     "two stages with one index": (
         "cpu",

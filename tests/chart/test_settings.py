@@ -85,7 +85,7 @@ def test_gateway_timers_and_logs_arrive_with_all_their_keys(major: int) -> None:
     gateway = GatewaySettings(
         host="0.0.0.0", insecure=True, grpc_max_streams=7, http_port=81, grpc_port=82, zmq_port=83, metrics_port=9090, grpc_reflection=True,  # noqa: S104
         model_name="m", max_sessions=100_000, default_max_tokens=12_345_678, request_timeout_s=3599.5,
-        drain_delay_s=2.5, drain_timeout_s=3600,
+        drain_delay_s=2.5, drain_timeout_s=3600, zmq_insecure=True,
     )  # fmt: skip
     timers = TimerSettings(
         heartbeat_ms=50, dead_ms=999, stall_ms=600_000, prefill_ms_per_token=0.5, lease_ms=600_000

@@ -11,7 +11,8 @@ from pipespec.ops.pipeline import GatewaySettings, parse_pipeline
 
 
 def gateway(**settings: Any) -> GatewaySettings:
-    document = {"stages": [{"model": "owner/model"}], "gateway": settings}
+    open_otherwise = {"bind_any_address": True, "gateway": {"zmq_insecure": True, **settings}}
+    document = {"stages": [{"model": "owner/model"}], **open_otherwise}
     return parse_pipeline(document, source="test").gateway
 
 

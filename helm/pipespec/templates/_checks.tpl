@@ -42,6 +42,7 @@
   {{- include "pipespec.checkTag" (list $name (get $.Values $name)) -}}
 {{- end -}}
 {{- include "pipespec.checkPorts" . -}}
+{{- include "pipespec.checkKeys" . -}}
 {{- include "pipespec.checkAccess" . -}}
 {{- include "pipespec.checkCache" . -}}
 {{- include "pipespec.checkAutoscaler" . -}}

@@ -9,7 +9,7 @@ new key of the file needs no new template.
 {{- end -}}
 
 {{- define "pipespec.gatewayKeys" -}}
-{{- toJson (list "replicas" "image" "auth" "tls" "watchEndpoints" "resources" "updateStrategy" "autoscaling" "service" "ingress" "httpRoute" "grpcRoute") -}}
+{{- toJson (list "replicas" "image" "auth" "tls" "zmqKeysSecret" "watchEndpoints" "resources" "updateStrategy" "autoscaling" "service" "ingress" "httpRoute" "grpcRoute") -}}
 {{- end -}}
 
 {{- define "pipespec.autoscalerKeys" -}}
@@ -39,6 +39,9 @@ new key of the file needs no new template.
 {{- end -}}
 {{- $gateway := include "pipespec.settings" (list . .Values.gateway "pipespec.gatewayKeys") | fromJson -}}
 {{- $gateway = merge (dict "host" .Values.bindAddress "metricsPort" .Values.metrics.port) $gateway -}}
+{{- if .Values.gateway.zmqKeysSecret -}}
+  {{- $gateway = set $gateway "zmqKeys" (include "pipespec.zmqKeysPath" .) -}}
+{{- end -}}
 {{- if .Values.gateway.auth.existingSecret -}}
   {{- $gateway = set $gateway "apiKeys" (printf "/etc/pipespec-api-keys/%s" .Values.gateway.auth.secretKey) -}}
 {{- end -}}
@@ -49,6 +52,8 @@ new key of the file needs no new template.
   "name" (include "pipespec.fullname" .)
   "stages" $stages
   "brokers" (include "pipespec.brokers" . | fromJsonArray)
+  "bus" (include "pipespec.bus" . | fromJson)
+  "bindAnyAddress" (has .Values.bindAddress (list "0.0.0.0" "::"))
   "gateway" $gateway
   "stageHost" .Values.bindAddress
   "timers" .Values.timers
@@ -75,6 +80,15 @@ new key of the file needs no new template.
     "metricsPort" $root.Values.metrics.port) -}}
 {{- end -}}
 {{- toJson $brokers -}}
+{{- end -}}
+
+{{- define "pipespec.bus" -}}
+{{- if .Values.bus.insecure -}}
+{{- dict "insecure" true | toJson -}}
+{{- else -}}
+{{- $path := include "pipespec.busKeysPath" . -}}
+{{- dict "serverKeys" (printf "%s/server" $path) "clientKeys" (printf "%s/client" $path) | toJson -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "pipespec.scaling" -}}
@@ -108,7 +122,7 @@ new goal of the autoscaler must not make every stage load its model again.
   {{- $document = set $document "stages" $stages -}}
 {{- end -}}
 {{- if eq $component "broker" -}}
-  {{- $document = pick $document "brokers" "log" -}}
+  {{- $document = pick $document "brokers" "bus" "bindAnyAddress" "log" -}}
 {{- else if eq $component "stage" -}}
   {{- $document = omit $document "gateway" "kubernetes" -}}
 {{- end -}}

@@ -86,6 +86,9 @@ spec:
           mountPath: /etc/pipespec
           readOnly: true
         {{- include "pipespec.writableMounts" . | nindent 8 }}
+        {{- with include "pipespec.keyMounts" (list $root $component) | trim }}
+        {{- . | nindent 8 }}
+        {{- end }}
         {{- with include "pipespec.modelMount" (list $root $component true) }}
         {{- . | nindent 8 }}
         {{- end }}
@@ -97,6 +100,9 @@ spec:
       configMap:
         name: {{ include "pipespec.fullname" $root }}
     {{- include "pipespec.writableVolumes" $values | nindent 4 }}
+    {{- with include "pipespec.keyVolumes" (list $root $component) | trim }}
+    {{- . | nindent 4 }}
+    {{- end }}
     {{- with include "pipespec.modelVolume" (list $root $component) }}
     {{- . | nindent 4 }}
     {{- end }}

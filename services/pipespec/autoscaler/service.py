@@ -17,6 +17,7 @@ from pipespec.autoscaler.loop import AutoscalerLoop, Cluster
 from pipespec.autoscaler.metrics import AutoscalerMetrics
 from pipespec.autoscaler.profile import planned
 from pipespec.autoscaler.thinking import Thinking
+from pipespec.bus.address import bus_client_keys
 from pipespec.bus.link import BusLink
 from pipespec.ops.cluster import AutoscalerSettings
 from pipespec.ops.errors import SettingsError
@@ -49,7 +50,8 @@ def run(pipeline: Pipeline, replica: str) -> None:
     configure_logging(pipeline.log, service="autoscaler", replica=replica)
     scaler = Scaler(planned(pipeline, settings.profile), settings)
     with Shutdown.on_signals() as shutdown, _cluster(pipeline, settings, replica, shutdown) as cluster:
-        link = BusLink(pipeline.brokers, inbox=observer_inbox(f"autoscaler-{replica}"), topics=[FLEET])
+        inbox = observer_inbox(f"autoscaler-{replica}")
+        link = BusLink(pipeline.brokers, keys=bus_client_keys(pipeline), inbox=inbox, topics=[FLEET])
         loop = _loop(pipeline, settings, scaler, cluster)
 
         def is_alive() -> bool:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import zmq
 
 from pipespec.bus.address import publish_endpoints, subscribe_endpoints
-from pipespec.bus.sockets import HIGH_WATER_MARK, Context, Socket, publisher, subscriber
+from pipespec.bus.keys import ClientKeys
+from pipespec.bus.sockets import HIGH_WATER_MARK, Context, Socket, connect, publisher, subscriber
 from pipespec.ops.errors import Unavailable
 from pipespec.ops.pipeline import BrokerSettings
 from pipespec.protocol.codec import encode
@@ -50,7 +51,9 @@ class Flood:
         return self.messages / self.elapsed_s
 
 
-def flood(brokers: Sequence[BrokerSettings], *, messages: int = 200_000) -> Flood:
+def flood(
+    brokers: Sequence[BrokerSettings], *, keys: ClientKeys | None = None, messages: int = 200_000
+) -> Flood:
     """Send speculations of 8 tokens to oneself, as fast as they come back.
 
     Raises:
@@ -59,8 +62,10 @@ def flood(brokers: Sequence[BrokerSettings], *, messages: int = 200_000) -> Floo
     inbox = observer_inbox(f"flood-{os.getpid()}")
     context: Context = zmq.Context()
     try:
-        out = publisher(context, publish_endpoints(brokers[:1]))
-        back = subscriber(context, subscribe_endpoints(brokers[:1]), [inbox])
+        publish_to, subscribe_at = publish_endpoints(brokers[:1]), subscribe_endpoints(brokers[:1])
+        out, back = publisher(context, publish_to), subscriber(context, subscribe_at, [inbox])
+        connect(out, publish_to, keys)
+        connect(back, subscribe_at, keys)
         back.set(zmq.RCVTIMEO, 20)
         frames = (inbox, encode(_speculation(inbox)))
         _join(out, back, frames)

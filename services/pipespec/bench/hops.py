@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 
+from pipespec.bus.keys import ClientKeys
 from pipespec.bus.link import BusLink
 from pipespec.ops.errors import Unavailable
 from pipespec.ops.pipeline import BrokerSettings
@@ -16,7 +17,9 @@ _PAUSE_S = 0.002
 _PATIENCE_S = 5.0
 
 
-def measure_hops(brokers: Sequence[BrokerSettings], *, count: int = 500) -> list[float]:
+def measure_hops(
+    brokers: Sequence[BrokerSettings], *, keys: ClientKeys | None = None, count: int = 500
+) -> list[float]:
     """Send messages to oneself, one at a time.
 
     Returns:
@@ -25,7 +28,7 @@ def measure_hops(brokers: Sequence[BrokerSettings], *, count: int = 500) -> list
     Raises:
         Unavailable: no broker answers.
     """
-    link = BusLink(brokers, inbox=observer_inbox(f"hops-{os.getpid()}"))
+    link = BusLink(brokers, keys=keys, inbox=observer_inbox(f"hops-{os.getpid()}"))
     try:
         if not link.start():
             raise Unavailable("no broker of the pipeline answers; does it run?", code="no_broker")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import zmq
 
+from pipespec.bus.guard import Guard, ServerKeys
 from pipespec.bus.sockets import Context, broker_in, broker_out
 from pipespec.ops.errors import SettingsError
 
@@ -33,20 +34,32 @@ class Statistics:
 class Forwarder:
     """One broker's sockets and the thread that runs them.
 
+    Args:
+        publish_at: endpoint where everyone publishes.
+        subscribe_at: endpoint where everyone subscribes.
+        keys: of this broker, and of those who may connect; None speaks in plain.
+
+    Attributes:
+        guard: who lets peers in; None where the bus is in plain.
+
     Raises:
         SettingsError: an endpoint cannot be bound; the message names it.
     """
 
-    def __init__(self, *, publish_at: str, subscribe_at: str) -> None:
+    def __init__(self, *, publish_at: str, subscribe_at: str, keys: ServerKeys | None = None) -> None:
         self._context: Context = zmq.Context()
+        self.guard = None if keys is None else Guard(self._context, keys, domain="bus")
+        protect = None if self.guard is None else self.guard.protect
         self._asking = threading.Lock()  # scrapes and the end come from different threads
         self._control = self._context.socket(zmq.PAIR)
         self._control.set(zmq.RCVTIMEO, 2000)
         self._control.set(zmq.LINGER, 0)
         try:
-            self._in = broker_in(self._context, publish_at)
-            self._out = broker_out(self._context, subscribe_at)
+            self._in = broker_in(self._context, publish_at, protect=protect)
+            self._out = broker_out(self._context, subscribe_at, protect=protect)
         except zmq.ZMQError as error:
+            if self.guard is not None:
+                self.guard.close()
             self._context.destroy(linger=0)
             raise SettingsError(
                 f"the broker cannot listen at {publish_at} and {subscribe_at}: {error.strerror}; "
@@ -55,6 +68,8 @@ class Forwarder:
         self._control.bind(_CONTROL)
         self._thread = threading.Thread(target=self._run, name="broker-proxy", daemon=True)
         self._thread.start()
+        if self.guard is not None:
+            self.guard.start()
 
     def _run(self) -> None:
         control = self._context.socket(zmq.PAIR)
@@ -105,4 +120,6 @@ class Forwarder:
                 self._control.send(b"TERMINATE")
                 self._thread.join(timeout=5)
             self._control.close(linger=0)
+        if self.guard is not None:
+            self.guard.close()
         self._context.term()

@@ -10,6 +10,8 @@ from prometheus_client.registry import Collector
 
 from pipespec.broker.forwarder import Forwarder
 from pipespec.bus.address import bind_endpoints
+from pipespec.bus.guard import ServerKeys
+from pipespec.bus.metrics import guard_metrics
 from pipespec.ops.errors import InvariantBroken
 from pipespec.ops.health import HealthServer
 from pipespec.ops.lifecycle import Shutdown
@@ -25,13 +27,15 @@ def run(pipeline: Pipeline, index: int) -> None:
     """Run one broker until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: a port cannot be bound.
+        SettingsError: a port cannot be bound, or the keys cannot be used.
     """
     configure_logging(pipeline.log, service="broker", index=index)
     settings = pipeline.brokers[index]
     with Shutdown.on_signals() as shutdown:
         publish_at, subscribe_at = bind_endpoints(settings)
-        forwarder = Forwarder(publish_at=publish_at, subscribe_at=subscribe_at)
+        folder = pipeline.bus.server_keys
+        keys = None if folder is None else ServerKeys.read(folder, index=index)
+        forwarder = Forwarder(publish_at=publish_at, subscribe_at=subscribe_at, keys=keys)
         health = HealthServer(
             host=settings.bind or settings.host,
             port=settings.metrics_port,
@@ -40,7 +44,13 @@ def run(pipeline: Pipeline, index: int) -> None:
         )
         with health:
             health.register(BrokerMetrics(forwarder))
-            log.info("broker.ready", publish=publish_at, subscribe=subscribe_at, metrics=health.url)
+            log.info(
+                "broker.ready",
+                publish=publish_at,
+                subscribe=subscribe_at,
+                curve=keys is not None,
+                metrics=health.url,
+            )
             while not shutdown.wait(_WATCH_S):
                 if not forwarder.is_running:
                     raise InvariantBroken("the forwarder has ended by itself")
@@ -49,7 +59,7 @@ def run(pipeline: Pipeline, index: int) -> None:
 
 
 class BrokerMetrics(Collector):
-    """The proxy loop's own statistics."""
+    """The proxy loop's own statistics, and the guard's."""
 
     def __init__(self, forwarder: Forwarder) -> None:
         self._forwarder = forwarder
@@ -66,3 +76,5 @@ class BrokerMetrics(Collector):
             yield CounterMetricFamily(
                 f"pipespec_broker_{name}", f"Since the start: {name.replace('_', ' ')}.", value=value
             )
+        if self._forwarder.guard is not None:
+            yield from guard_metrics("pipespec_broker", self._forwarder.guard)

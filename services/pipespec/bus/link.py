@@ -19,7 +19,9 @@ import structlog
 import zmq
 
 from pipespec.bus.address import publish_endpoints, subscribe_endpoints
+from pipespec.bus.keys import ClientKeys
 from pipespec.bus.queues import Inbox, Waker
+from pipespec.bus.redial import Redial
 from pipespec.bus.sockets import Context, Socket, publisher, subscriber
 from pipespec.ops.errors import InvariantBroken, MalformedMessage
 from pipespec.ops.pipeline import BrokerSettings
@@ -41,6 +43,7 @@ class BusLink:
 
     Args:
         brokers: all of them; everyone connects to all.
+        keys: of this process and of the brokers; None where the bus is in plain.
         inbox: this process's own topic.
         topics: further subscriptions, such as ``FLEET``.
         heartbeat_s: seconds between heartbeats.
@@ -51,6 +54,7 @@ class BusLink:
         self,
         brokers: Sequence[BrokerSettings],
         *,
+        keys: ClientKeys | None = None,
         inbox: Topic,
         topics: Sequence[Topic] = (),
         heartbeat_s: float = 0.1,
@@ -64,6 +68,8 @@ class BusLink:
         self.echo_rtt_s = 0.0
         self._publish_to = publish_endpoints(brokers)
         self._subscribe_at = subscribe_endpoints(brokers)
+        self._keys = keys
+        self._redials: list[Redial] = []
         self._topics = [inbox, *topics]
         self._heartbeat: Callable[[], Heartbeat | GatewayHeartbeat] | None = None
         self._heartbeat_s = heartbeat_s
@@ -109,6 +115,11 @@ class BusLink:
         """Received messages that were dropped because the process did not take them in time."""
         return self._incoming.num_dropped
 
+    @property
+    def num_failed_handshakes(self) -> int:
+        """Handshakes with brokers that came to nothing: a wrong key, or one that is not listed."""
+        return sum(redial.num_failed for redial in list(self._redials))
+
     def publish(self, sends: Sequence[tuple[Topic, Message]]) -> None:
         """Queue messages to be published, in order; never blocks.
 
@@ -140,12 +151,20 @@ class BusLink:
         try:
             pub = publisher(context, self._publish_to)
             sub = subscriber(context, self._subscribe_at, list(self._topics))
+            self._redials = [
+                Redial(context, pub, self._publish_to, keys=self._keys),
+                Redial(context, sub, self._subscribe_at, keys=self._keys),
+            ]
             poller = zmq.Poller()
             poller.register(sub, zmq.POLLIN)
             poller.register(self._waker.fileno(), zmq.POLLIN)
+            for redial in self._redials:
+                poller.register(redial.monitor, zmq.POLLIN)
             while not self._stop.is_set():
                 self._turn(poller, pub, sub)
             self._send_queued(pub)
+            for redial in self._redials:
+                redial.close()
             sub.close(linger=0)
             pub.close()
             context.term()
@@ -156,8 +175,12 @@ class BusLink:
     def _turn(self, poller: zmq.Poller, pub: Socket, sub: Socket) -> None:
         now = time.monotonic()
         wait_s = min(self._next_echo_s, self._next_beat_s) - now
-        poller.poll(max(0, math.ceil(wait_s * 1000)))
+        ready = dict(poller.poll(max(0, math.ceil(wait_s * 1000))))
         self._waker.clear()
+        for redial in self._redials:
+            if redial.monitor in ready:
+                redial.take(time.monotonic())
+            redial.dial(time.monotonic())
         self._send_queued(pub)
         self._speak(pub)
         envelopes = self._drain(sub)

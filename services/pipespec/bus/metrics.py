@@ -1,4 +1,4 @@
-"""The bus link's numbers, for every service that has one."""
+"""The numbers of a link to the bus and of a guard, for every service that has one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from pipespec.bus.guard import Guard
 from pipespec.bus.link import BusLink
 
 
@@ -29,7 +30,24 @@ def bus_metrics(link: BusLink) -> Iterator[Metric]:
         "Messages dropped unread: too slow a loop.",
         value=link.num_overflowed,
     )
+    yield CounterMetricFamily(
+        "pipespec_bus_failed_handshakes",
+        "Handshakes with brokers that came to nothing: a wrong key, or one that is not listed.",
+        value=link.num_failed_handshakes,
+    )
     yield GaugeMetricFamily("pipespec_bus_joined", "1 while the bus echoes.", value=float(link.is_joined))
     yield GaugeMetricFamily(
         "pipespec_bus_echo_seconds", "Last round trip through a broker.", value=link.echo_rtt_s
     )
+
+
+def guard_metrics(prefix: str, guard: Guard) -> Iterator[Metric]:
+    """Metric families of one guard; ``prefix`` names whose."""
+    yield CounterMetricFamily(f"{prefix}_accepted_handshakes", "Of listed keys.", value=guard.num_accepted)
+    yield GaugeMetricFamily(f"{prefix}_listed_keys", "Keys that may connect.", value=guard.num_listed)
+    refused = CounterMetricFamily(
+        f"{prefix}_refused_handshakes", "Handshakes that came to nothing, by reason.", labels=["reason"]
+    )
+    for reason, count in list(guard.refused.items()):
+        refused.add_metric([reason], count)
+    yield refused

@@ -10,14 +10,17 @@ The values and their reasons (measured with libzmq 4.3.5):
 - ZMTP heartbeats cut half-open connections; they prove a living kernel, not a living loop, which is what the
   ``heartbeat`` message is for.
 - ``MAXMSGSIZE`` closes the connection of whoever sends more than a message can be.
+- With keys every socket speaks CURVE: clients here, servers by their guard (``bus/guard.py``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
 
+from pipespec.bus.keys import ClientKeys
 from pipespec.protocol.codec import MAX_MESSAGE_BYTES
 
 Context = zmq.Context[Any]
@@ -27,38 +30,56 @@ HIGH_WATER_MARK = 1000
 """Messages queued per peer at most."""
 
 
+Protect = Callable[[Socket], None]
+"""Makes a socket a CURVE server; before it binds."""
+
+
 def publisher(context: Context, endpoints: list[str]) -> Socket:
-    """A PUB socket connected to the brokers' publish endpoints."""
-    socket = _prepared(context.socket(zmq.PUB), endpoints)
-    for endpoint in endpoints:
-        socket.connect(endpoint)
-    return socket
+    """A PUB socket for the brokers' publish endpoints; ``connect`` it."""
+    return _prepared(context.socket(zmq.PUB), endpoints)
 
 
 def subscriber(context: Context, endpoints: list[str], topics: list[bytes]) -> Socket:
-    """A SUB socket connected to the brokers' subscribe endpoints, subscribed once and for all to its inboxes."""
+    """A SUB socket for the brokers' subscribe endpoints, subscribed once and for all to its inboxes; ``connect`` it."""
     socket = _prepared(context.socket(zmq.SUB), endpoints)
     socket.set(zmq.SNDHWM, 0)
     socket.set(zmq.RCVHWM, 0)
     for topic in topics:
         socket.subscribe(topic)
-    for endpoint in endpoints:
-        socket.connect(endpoint)
     return socket
 
 
-def broker_in(context: Context, endpoint: str) -> Socket:
+def connect(socket: Socket, endpoints: Sequence[str], keys: ClientKeys | None) -> None:
+    """Connect to all brokers; with keys each has to prove that it is the one."""
+    for index in range(len(endpoints)):
+        connect_one(socket, endpoints, index, keys)
+
+
+def connect_one(socket: Socket, endpoints: Sequence[str], index: int, keys: ClientKeys | None) -> None:
+    """Connect to the broker at this place of the list."""
+    if keys is not None:
+        socket.set(zmq.CURVE_PUBLICKEY, keys.own.public)
+        socket.set(zmq.CURVE_SECRETKEY, keys.own.secret)
+        socket.set(zmq.CURVE_SERVERKEY, keys.servers[index])
+    socket.connect(endpoints[index])
+
+
+def broker_in(context: Context, endpoint: str, *, protect: Protect | None = None) -> Socket:
     """The XSUB socket where everyone publishes."""
     socket = _prepared(context.socket(zmq.XSUB), [endpoint])
     socket.set(zmq.SNDHWM, 0)
     socket.set(zmq.RCVHWM, 0)
+    if protect is not None:
+        protect(socket)
     socket.bind(endpoint)
     return socket
 
 
-def broker_out(context: Context, endpoint: str) -> Socket:
+def broker_out(context: Context, endpoint: str, *, protect: Protect | None = None) -> Socket:
     """The XPUB socket where everyone subscribes."""
     socket = _prepared(context.socket(zmq.XPUB), [endpoint])
+    if protect is not None:
+        protect(socket)
     socket.bind(endpoint)
     return socket
 

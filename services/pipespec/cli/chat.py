@@ -13,7 +13,7 @@ from pipespec.cli.generate import write
 from pipespec.cli.measured import measure
 from pipespec.cli.progress import stderr
 from pipespec.cli.sampling_options import sampling_options
-from pipespec.client import Client
+from pipespec.client import Client, Curve
 from pipespec.ops.errors import RequestError
 
 RESET = "/reset"
@@ -28,6 +28,7 @@ def chat(
     options: dict[str, Any],
     system: str | None,
     url: str | None,
+    curve: Curve | None,
     api_key: str | None,
     ca: Path | None,
     name: str | None,
@@ -39,7 +40,7 @@ def chat(
     """
     with suppress(ImportError):
         import readline  # noqa: F401, PLC0415 - gives `input` line editing and history
-    with chosen_client(url=url, api_key=api_key, ca=ca, name=name, pipeline=pipeline) as client:
+    with chosen_client(url=url, curve=curve, api_key=api_key, ca=ca, name=name, pipeline=pipeline) as client:
         stderr.print(f"{RESET} forgets the conversation, Ctrl-C ends an answer, Ctrl-D ends the chat")
         conversation = Conversation(client, options=options, system=system)
         while (line := _read_line()) is not None:

@@ -14,7 +14,7 @@ from pipespec.cli.local.endpoints import grpc_url
 from pipespec.cli.local.run_folder import serving_pipeline
 from pipespec.cli.local.temporary import temporary_pipeline
 from pipespec.cli.progress import stderr
-from pipespec.client import Client
+from pipespec.client import Client, Curve
 
 
 def credential_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,6 +41,13 @@ def gateway_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that choose a gateway."""
     options = (
         click.option("--url", help="Gateway: grpc://host:port, grpcs://host:port (TLS) or zmq://host:port."),
+        click.option(
+            "--zmq-keys",
+            "curve",
+            type=click.Path(path_type=Path),
+            callback=lambda _context, _option, folder: None if folder is None else Curve.from_folder(folder),
+            help="With a zmq:// address: this client's folder of keys, made by `pipespec keys`.",
+        ),
         credential_options,
         click.option("--name", help="Which running pipeline, if there are several."),
         click.option(
@@ -56,7 +63,13 @@ def gateway_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def chosen_client(
-    *, url: str | None, api_key: str | None, ca: Path | None, name: str | None, pipeline: Path | None
+    *,
+    url: str | None,
+    curve: Curve | None,
+    api_key: str | None,
+    ca: Path | None,
+    name: str | None,
+    pipeline: Path | None,
 ) -> Iterator[Client]:
     """Yield a client of the gateway to use.
 
@@ -68,7 +81,7 @@ def chosen_client(
     with _chosen_gateway(url=url, name=name, pipeline=pipeline) as gateway:
         # The variable may be set for other gateways: over ZeroMQ no API key is sent.
         key = api_key if gateway.startswith("grpc") else None
-        with Client(gateway, api_key=key, ca=ca) as client:
+        with Client(gateway, curve=curve, api_key=key, ca=ca) as client:
             yield client
 
 

@@ -13,6 +13,7 @@ import click
 from pipespec.cli.gateway_choice import chosen_client, gateway_options
 from pipespec.cli.measured import Measured, measure
 from pipespec.cli.sampling_options import sampling_options
+from pipespec.client import Curve
 
 
 @click.command()
@@ -32,6 +33,7 @@ def generate(
     no_speculation: bool,
     no_resume: bool,
     url: str | None,
+    curve: Curve | None,
     api_key: str | None,
     ca: Path | None,
     name: str | None,
@@ -44,7 +46,7 @@ def generate(
     if prompt == "-":
         prompt = sys.stdin.read().removesuffix("\n")
     text = {"prompt": prompt} if raw else {"messages": [{"role": "user", "content": prompt}]}
-    with chosen_client(url=url, api_key=api_key, ca=ca, name=name, pipeline=pipeline) as client:
+    with chosen_client(url=url, curve=curve, api_key=api_key, ca=ca, name=name, pipeline=pipeline) as client:
         measured = measure(
             lambda: client.stream(
                 **text,

@@ -22,6 +22,7 @@ from pipespec.cli.demo import demo
 from pipespec.cli.deploy import deploy
 from pipespec.cli.down import down
 from pipespec.cli.generate import generate
+from pipespec.cli.keys import keys
 from pipespec.cli.models import models
 from pipespec.cli.plan import plan
 from pipespec.cli.profile import profile
@@ -58,6 +59,7 @@ for _command in (
     chat,
     demo,
     models,
+    keys,
     profile,
     plan,
     trace,

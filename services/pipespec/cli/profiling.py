@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from pipespec.bus.address import bus_client_keys
 from pipespec.cli.local.endpoints import grpc_url
 from pipespec.cli.progress import progress_bar, stderr
 from pipespec.client import Client
@@ -62,7 +63,10 @@ def measure(pipeline: Pipeline, prompts: Sequence[str], tokens: int) -> Measurem
     asks: list[Callable[[], None]] = [lambda p=p: _ask(url, p, tokens, speculate=True) for p in prompts]  # type: ignore[misc] # mypy does not infer lambdas with defaults
     asks += [lambda p=p: _ask(url, p, tokens, speculate=False) for p in alone]  # type: ignore[misc] # as above
     asks.append(lambda: _ask_together(url, list(islice(cycle(prompts), TOGETHER)), tokens))
-    with Observer(pipeline.brokers) as observer, progress_bar() as on_progress:
+    with (
+        Observer(pipeline.brokers, keys=bus_client_keys(pipeline)) as observer,
+        progress_bar() as on_progress,
+    ):
         observer.wait_for_replicas(len(pipeline.stages))
         for number, ask in enumerate(asks):
             on_progress("measuring steps", number / len(asks))

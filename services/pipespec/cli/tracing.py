@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pipespec.bus.address import bus_client_keys
 from pipespec.cli.local.endpoints import grpc_url
 from pipespec.cli.progress import stderr, waiting_line
 from pipespec.client import Client
@@ -27,7 +28,7 @@ def record(
 ) -> list[Heard]:
     """What is said while ``prompt`` is answered, or, without one, for ``seconds``."""
     heard: list[Heard] = []
-    with Observer(pipeline.brokers) as observer:
+    with Observer(pipeline.brokers, keys=bus_client_keys(pipeline)) as observer:
         observer.wait_for_replicas(len(pipeline.stages))
         if prompt is None:
             with waiting_line(f"listening for {seconds:g} s"):

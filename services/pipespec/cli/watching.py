@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pipespec.bus.address import bus_client_keys
 from pipespec.cli.progress import waiting_line
 from pipespec.observer.fleet import FleetView, StageRow, fleet_view
 from pipespec.observer.observer import Observer
@@ -44,7 +45,10 @@ def look(pipeline: Pipeline, *, replicas: bool, as_json: bool) -> None:
     Raises:
         Unavailable: no broker answers, or nobody beats.
     """
-    with Observer(pipeline.brokers, heartbeats_only=True) as observer, waiting_line("listening"):
+    with (
+        Observer(pipeline.brokers, keys=bus_client_keys(pipeline), heartbeats_only=True) as observer,
+        waiting_line("listening"),
+    ):
         view = _Listening(pipeline, observer).after(_LOOK_S)
     if not (view.replicas or view.gateways):
         raise Unavailable(
@@ -63,7 +67,7 @@ def watch(pipeline: Pipeline, *, replicas: bool, every_s: float) -> None:
         Unavailable: no broker answers.
     """
     console = Console(highlight=False)
-    with Observer(pipeline.brokers, heartbeats_only=True) as observer:
+    with Observer(pipeline.brokers, keys=bus_client_keys(pipeline), heartbeats_only=True) as observer:
         listening = _Listening(pipeline, observer)
         with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
             while True:

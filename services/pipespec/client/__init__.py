@@ -10,6 +10,7 @@
 from pipespec.client.async_client import AsyncClient, AsyncStream
 from pipespec.client.client import Client, Stream
 from pipespec.client.completion import Chunk, Completion, StageReport, Usage
+from pipespec.client.curve import Curve
 from pipespec.client.request import Options
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Chunk",
     "Client",
     "Completion",
+    "Curve",
     "Options",
     "StageReport",
     "Stream",

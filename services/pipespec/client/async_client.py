@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from pipespec.client.completion import Chunk, Completion, Finished
+from pipespec.client.curve import Curve
 from pipespec.client.ordering import Sequencer
 from pipespec.client.request import Options, Request, Resumption
 from pipespec.client.resuming import ResumingEvents
@@ -113,13 +114,21 @@ class AsyncClient:
         url: ``grpc://host:port``, ``grpcs://host:port`` (over TLS), ``zmq://host:port`` or ``tcp://host:port``.
         api_key: for gRPC; needed where the gateway has keys.
         ca: for ``grpcs``: file of the authorities (PEM) to trust instead of the well-known ones.
+        curve: keys, for ZeroMQ.
 
     Raises:
         SettingsError: the URL is of none of these forms, or one of the others does not go with it.
     """
 
-    def __init__(self, url: str, *, api_key: str | None = None, ca: Path | None = None) -> None:
-        self._transport = connect(url, api_key=api_key, ca=ca)
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        ca: Path | None = None,
+        curve: Curve | None = None,
+    ) -> None:
+        self._transport = connect(url, api_key=api_key, ca=ca, curve=curve)
 
     async def generate(
         self,

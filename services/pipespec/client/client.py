@@ -9,6 +9,7 @@ from typing import Self, Unpack
 
 from pipespec.client.async_client import AsyncClient, AsyncStream
 from pipespec.client.completion import Chunk, Completion
+from pipespec.client.curve import Curve
 from pipespec.client.loop_thread import LoopThread
 from pipespec.client.request import Options
 
@@ -79,13 +80,21 @@ class Client:
         url: ``grpc://host:port``, ``grpcs://host:port`` (over TLS), ``zmq://host:port`` or ``tcp://host:port``.
         api_key: for gRPC; needed where the gateway has keys.
         ca: for ``grpcs``: file of the authorities (PEM) to trust instead of the well-known ones.
+        curve: keys, for ZeroMQ.
 
     Raises:
         SettingsError: the URL is of none of these forms, or one of the others does not go with it.
     """
 
-    def __init__(self, url: str, *, api_key: str | None = None, ca: Path | None = None) -> None:
-        self._client = AsyncClient(url, api_key=api_key, ca=ca)
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        ca: Path | None = None,
+        curve: Curve | None = None,
+    ) -> None:
+        self._client = AsyncClient(url, api_key=api_key, ca=ca, curve=curve)
         self._loop = LoopThread()
         self._closed = False
 

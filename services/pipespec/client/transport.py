@@ -8,6 +8,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from pipespec.client.completion import Chunk, Finished, Started
+from pipespec.client.curve import Curve
 from pipespec.client.request import Request, Resumption
 from pipespec.ops.errors import SettingsError
 
@@ -42,7 +43,9 @@ class Transport(Protocol):
         """Cancel everything and disconnect."""
 
 
-def connect(url: str, *, api_key: str | None = None, ca: Path | None = None) -> Transport:
+def connect(
+    url: str, *, api_key: str | None = None, ca: Path | None = None, curve: Curve | None = None
+) -> Transport:
     """A transport to ``grpc[s]://host:port``, ``zmq://host:port`` or ``tcp://host:port``. Connects when first used.
 
     Raises:
@@ -60,7 +63,9 @@ def connect(url: str, *, api_key: str | None = None, ca: Path | None = None) -> 
             raise SettingsError(f"API keys are for gRPC and HTTP; the gateway's URL is {url!r}")
         from pipespec.client.zmq_transport import ZmqTransport  # noqa: PLC0415 - needs only what is used
 
-        return ZmqTransport(parts.netloc)
+        return ZmqTransport(parts.netloc, curve=curve)
+    if curve is not None:
+        raise SettingsError(f"CURVE keys are for ZeroMQ (zmq://host:port); the gateway's URL is {url!r}")
     if parts.scheme in ("grpc", "grpcs") and is_address:
         from pipespec.client.grpc_transport import GrpcTransport  # noqa: PLC0415 - slow to import
 

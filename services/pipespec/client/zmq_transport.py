@@ -13,9 +13,12 @@ from collections.abc import AsyncGenerator
 
 import zmq
 import zmq.asyncio
+from zmq.utils.monitor import parse_monitor_message
 
 from pipespec.client.completion import Chunk, Finished, Started
+from pipespec.client.curve import Curve
 from pipespec.client.errors import deadline_exceeded, not_active, unreachable
+from pipespec.client.handshakes import BROKEN_OFF, REFUSED, curve_options, why_refused
 from pipespec.client.request import Request, Resumption
 from pipespec.client.zmq_messages import pack_cancel, pack_generate, pack_ping, pack_resume, unpack
 from pipespec.ops.errors import MalformedMessage, RequestError
@@ -26,6 +29,7 @@ SILENCE_S = 5.0
 _LINGER_MS = 200
 """So that a last ``cancel`` leaves the process."""
 
+_HANDSHAKES = "inproc://handshakes"
 _CANCEL_S = 5.0
 """That ending a resumable stream of another gateway may take."""
 
@@ -37,14 +41,19 @@ class ZmqTransport:
 
     Args:
         address: ``host:port``.
+        curve: keys; None speaks in plain.
         silence_s: a gateway that is silent for this long, with requests active, is given up.
     """
 
-    def __init__(self, address: str, *, silence_s: float = SILENCE_S) -> None:
+    def __init__(self, address: str, *, curve: Curve | None = None, silence_s: float = SILENCE_S) -> None:
         self._address = address
+        self._curve = curve
+        self._is_refused = False
+        self._doubt = ""
         self._silence_s = silence_s
         self._context: zmq.asyncio.Context | None = None
         self._socket: zmq.asyncio.Socket | None = None
+        self._monitor: zmq.asyncio.Socket | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._inboxes: dict[str, _Inbox] = {}
         self._cancelling: set[str] = set()  # ids of `cancel` alone: no requests, so a ping does not name them
@@ -117,16 +126,18 @@ class ZmqTransport:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        if self._monitor is not None:
+            self._monitor.close(linger=0)
         if self._socket is not None and self._context is not None:
             # The gateway drops this client's requests when it is gone.
             self._socket.close(linger=_LINGER_MS)
             await asyncio.to_thread(self._context.term)
-            self._socket = self._context = None
+            self._socket = self._monitor = self._context = None
 
     def _connect(self) -> zmq.asyncio.Socket:
         self._context = zmq.asyncio.Context()
         socket = self._context.socket(zmq.DEALER)
-        options = {
+        options: dict[int, int | bytes] = {
             zmq.LINGER: 0,
             zmq.SNDHWM: 1000,
             zmq.RCVHWM: 0,  # a full socket that reconnects aborts the process: docs/decisions/0008
@@ -136,11 +147,16 @@ class ZmqTransport:
             zmq.HEARTBEAT_IVL: 500,
             zmq.HEARTBEAT_TIMEOUT: 1500,
             zmq.IPV6: int("[" in self._address),
+            **curve_options(self._curve),
         }
         for option, value in options.items():
             socket.setsockopt(option, value)
+        self._monitor = monitor = self._context.socket(zmq.PAIR)
+        socket.monitor(_HANDSHAKES, REFUSED | BROKEN_OFF)
+        monitor.connect(_HANDSHAKES)
         socket.connect(f"tcp://{self._address}")
         self._tasks = [
+            asyncio.create_task(self._watch(monitor), name="pipespec-client-handshakes"),
             asyncio.create_task(self._receive(socket), name="pipespec-client-receive"),
             asyncio.create_task(self._ping(), name="pipespec-client-ping"),
         ]
@@ -151,6 +167,11 @@ class ZmqTransport:
             raise _closed()
         if self._socket is None:
             self._socket = self._connect()
+        if self._is_refused:  # libzmq has given the address up
+            self._is_refused = False
+            with contextlib.suppress(zmq.ZMQError):  # it may be forgotten already
+                self._socket.disconnect(f"tcp://{self._address}")
+            self._socket.connect(f"tcp://{self._address}")
         try:
             await self._socket.send(frame, flags=zmq.DONTWAIT)
         except zmq.Again:
@@ -159,7 +180,7 @@ class ZmqTransport:
     async def _receive(self, socket: zmq.asyncio.Socket) -> None:
         while True:
             frames = await socket.recv_multipart()
-            self._heard = asyncio.get_running_loop().time()
+            self._heard, self._doubt = asyncio.get_running_loop().time(), ""
             try:
                 request_id, event = unpack(frames[-1])
             except MalformedMessage as error:
@@ -169,13 +190,22 @@ class ZmqTransport:
             if inbox is not None and event is not None:
                 inbox.put_nowait(event)
 
+    async def _watch(self, monitor: zmq.asyncio.Socket) -> None:
+        while True:
+            event = parse_monitor_message(await monitor.recv_multipart())["event"]
+            if event & REFUSED:
+                self._is_refused = True
+                self._fail_all(unreachable(self._address, why_refused(event, self._curve)))
+            elif event & BROKEN_OFF:
+                self._doubt = "; handshakes break off: is the server key its own, and a key needed?"
+
     async def _ping(self) -> None:
         while True:
             await asyncio.sleep(min(PING_S, self._silence_s / 4))
             if not self._inboxes:
                 continue
             if asyncio.get_running_loop().time() - self._heard > self._silence_s:
-                self._fail_all(unreachable(self._address, f"silent for {self._silence_s:g} s"))
+                self._fail_all(unreachable(self._address, f"silent for {self._silence_s:g} s{self._doubt}"))
                 continue
             with contextlib.suppress(RequestError):  # a full queue shows as silence
                 await self._send(pack_ping(self._inboxes.keys() - self._cancelling))

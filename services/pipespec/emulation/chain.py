@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pipespec.emulation import vocabulary
 from pipespec.emulation.curve import LatencyCurve
 from pipespec.emulation.words import HashLanguage
+from pipespec.ops.emulation import EmulationSettings
 from pipespec.ops.errors import SettingsError
-from pipespec.ops.pipeline import EmulationSettings, StageSettings
+from pipespec.ops.pipeline import StageSettings
 
 
 def emulation_of(stage: StageSettings) -> EmulationSettings:

@@ -8,9 +8,21 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pipespec.bus.guard import Guard
 from pipespec.bus.link import BusLink
-from pipespec.bus.metrics import bus_metrics
+from pipespec.bus.metrics import bus_metrics, guard_metrics
 from pipespec.gateway.sessions import PipelineBackend
+
+
+class EdgeGuardMetrics(Collector):
+    """Collects from who lets ZeroMQ clients in."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    def collect(self) -> Iterator[Metric]:
+        """Handshakes, by what became of them."""
+        yield from guard_metrics("pipespec_gateway_zmq", self._guard)
 
 
 class GatewayMetrics(Collector):

@@ -16,17 +16,18 @@ from typing import Protocol
 import structlog
 from prometheus_client.registry import Collector
 
+from pipespec.bus.address import bus_client_keys
 from pipespec.bus.link import BusLink
 from pipespec.emulation.vocabulary import CHAT_TEMPLATE, byte_tokenizer
 from pipespec.gateway.access import Access
 from pipespec.gateway.gate import Limits
 from pipespec.gateway.grpc import serve_grpc
-from pipespec.gateway.metrics import GatewayMetrics
+from pipespec.gateway.metrics import EdgeGuardMetrics, GatewayMetrics
 from pipespec.gateway.openai import create_app, serve_http
 from pipespec.gateway.resume import ResumeMetrics, ResumeService
 from pipespec.gateway.sessions import Endings, PipelineBackend
 from pipespec.gateway.text import ChatTemplate, TextModel
-from pipespec.gateway.zmq import serve_zmq
+from pipespec.gateway.zmq import ZmqServer, serve_zmq
 from pipespec.models.fetch import resolve
 from pipespec.models.folder import Part
 from pipespec.models.identity import tokenizer_digest, vocabulary_digest
@@ -88,7 +89,13 @@ async def _serve(
         tick_s=timers.heartbeat_s / 2,
         endings=endings,
     )
-    link = BusLink(pipeline.brokers, inbox=gateway_inbox(replica), topics=[FLEET], on_news=backend.on_news)
+    link = BusLink(
+        pipeline.brokers,
+        keys=bus_client_keys(pipeline),
+        inbox=gateway_inbox(replica),
+        topics=[FLEET],
+        on_news=backend.on_news,
+    )
     backend.attach(link)
     listening = threading.Event()
     health = HealthServer(
@@ -108,8 +115,14 @@ async def _serve(
                     await stack.enter_async_context(resume)
                     health.register(ResumeMetrics(resume))
                 if not await asyncio.to_thread(link.start, heartbeat=backend.heartbeat):
-                    log.warning("bus.not_joined_yet", advice="is a broker running? it goes on trying")
+                    log.warning(
+                        "bus.not_joined_yet",
+                        advice="is a broker running, and is this process's key listed? it goes on trying",
+                    )
                 async with _edges(pipeline, backend, text, access, resume) as edges:
+                    for edge in edges:
+                        if isinstance(edge, ZmqServer) and edge.guard is not None:
+                            health.register(EdgeGuardMetrics(edge.guard))
                     listening.set()
                     log.info("gateway.ready", metrics=health.url, model=pipeline.model_name)
                     work = _work(pipeline, backend, shutdown)
@@ -188,6 +201,7 @@ async def _edges(
                 model_name=name,
                 host=settings.host,
                 port=settings.zmq_port,
+                keys=keys,
                 resume=resume,
             )
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from pipespec.bus.keys import ClientKeys
 from pipespec.bus.link import BusLink
 from pipespec.ops.errors import Unavailable
 from pipespec.ops.pipeline import BrokerSettings
@@ -47,13 +48,21 @@ class Observer:
 
     Args:
         brokers: of the pipeline.
+        keys: for them; None where the bus is in plain.
         heartbeats_only: nothing else is heard, and no replica is asked for its steps.
     """
 
-    def __init__(self, brokers: Sequence[BrokerSettings], *, heartbeats_only: bool = False) -> None:
+    def __init__(
+        self,
+        brokers: Sequence[BrokerSettings],
+        *,
+        keys: ClientKeys | None = None,
+        heartbeats_only: bool = False,
+    ) -> None:
         self.replicas: dict[Topic, Heartbeat] = {}
         self._link = BusLink(
             brokers,
+            keys=keys,
             inbox=observer_inbox(f"observer-{secrets.token_hex(6)}"),
             topics=(FLEET,) if heartbeats_only else _EVERYTHING,
         )

@@ -6,12 +6,12 @@ alone; to be open to others it has to be told so in a word of its own.
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 
+from pipespec.ops.bus_security import is_loopback
 from pipespec.ops.settings import Settings
 
 
@@ -52,17 +52,9 @@ class EdgeSecuritySettings(Settings):
     def _strangers_need_a_key(self) -> Self:
         if self.api_keys is not None and self.insecure:
             raise ValueError("'api_keys' and 'insecure' are both given; remove one of them")
-        if self.api_keys is None and not self.insecure and not _is_loopback(self.host):
+        if self.api_keys is None and not self.insecure and not is_loopback(self.host):
             raise ValueError(
                 f"'host' is {self.host}, not loopback, and no key is asked for: whoever reaches it could use the gateway; "
                 "make keys with `pipespec api-keys new FILE NAME` and set 'api_keys' to FILE, or set 'insecure' to true"
             )
         return self
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether only this machine reaches ``host``; of names, ``localhost`` alone is known to be so."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

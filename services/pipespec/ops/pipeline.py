@@ -10,14 +10,16 @@ from __future__ import annotations
 import reprlib
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pipespec.ops.admission import AdmissionSettings
+from pipespec.ops.bus_security import MAX_BROKERS, BusSettings, check_binds, check_bus, check_zmq_edge
 from pipespec.ops.cluster import AutoscalerSettings, KubernetesSettings, ScalingSettings
 from pipespec.ops.edge_security import EdgeSecuritySettings
+from pipespec.ops.emulation import EmulationSettings, check_emulation
 from pipespec.ops.errors import SettingsError
 from pipespec.ops.resume import ResumeSettings
 from pipespec.ops.settings import Port, Settings, UniqueKeys
@@ -32,36 +34,6 @@ class StageKind(StrEnum):
     """A draft without a model: continues the longest earlier match of the session's own text."""
     EMULATED = "emulated"
     """Neither model nor text: takes the time and has the agreement that ``emulation`` says."""
-
-
-class EmulationSettings(Settings):
-    """What a stage of kind ``emulated`` is like. What it says is a hash of what was said before."""
-
-    latency_ms: Annotated[
-        dict[
-            Annotated[int, Field(ge=1, le=1_000_000)],
-            Annotated[float, Field(ge=0, le=3_600_000, allow_inf_nan=False)],
-        ],
-        Field(min_length=1),
-    ]
-    """Time of a step by the tokens in it, of all sessions together; straight between these points and after the last."""
-    session_ms: float = Field(default=0.0, ge=0, le=60_000, allow_inf_nan=False)
-    """Added for every session of a step but the first."""
-    agreement: float | None = Field(default=None, ge=0, le=1)
-    """Probability that it says what the next stage says; every stage needs it but the target, which has none."""
-    agreement_beyond: dict[Annotated[int, Field(ge=1, le=14)], Annotated[float, Field(ge=0, le=1)]] = Field(
-        default_factory=dict
-    )
-    """With stages after the next one, by how many further on; where ``pipespec plan`` leaves stages out it takes these, or
-    else the product of the agreements on the way."""
-    stands_for: str | None = Field(default=None, min_length=1, max_length=64)
-    """Name of what it emulates, for tables."""
-    jitter: float = Field(default=0.0, ge=0, le=1)
-    """Standard deviation of a step's time, as a fraction of it."""
-    seed: int | None = Field(default=None, ge=0, lt=2**64)
-    """Of the target only: another one makes the chain say something else; 0 by default."""
-    context_len: int = Field(default=131_072, ge=2, le=100_000_000)
-    """Tokens that a session may hold."""
 
 
 class StageSettings(Settings):
@@ -160,6 +132,10 @@ class GatewaySettings(AdmissionSettings, EdgeSecuritySettings, ResumeSettings):
     grpc_port: Port = 8001
     zmq_port: Port = 8002
     metrics_port: Port = 0
+    zmq_keys: Path | None = None
+    """Folder with the gateway's CURVE key for ZeroMQ and the public keys of its clients; none: in plain, on loopback."""
+    zmq_insecure: bool = False
+    """ZeroMQ in plain and for anybody, also outside loopback."""
     grpc_reflection: bool = False
     """Lets tools such as grpcurl list the API; ``pipespec up`` turns it on."""
     model_name: str | None = None
@@ -218,13 +194,19 @@ class Pipeline(Settings):
     name: str = Field(default="pipespec", pattern="^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
     """Names the run for ``pipespec down``; a DNS label."""
     stages: tuple[StageSettings, ...] = Field(min_length=1, max_length=16)
-    brokers: tuple[BrokerSettings, ...] = Field(default=(BrokerSettings(),), min_length=1, max_length=4)
+    brokers: tuple[BrokerSettings, ...] = Field(
+        default=(BrokerSettings(),), min_length=1, max_length=MAX_BROKERS
+    )
     """Everyone connects to all of them; receivers drop what they already have."""
+    bus: BusSettings = BusSettings()
+    """Keys of the bus; needed where a broker is not on loopback."""
     gateway: GatewaySettings = GatewaySettings()
     stage_metrics_port: Port = 0
     """First port of the stages' metrics; replica n of all takes this plus n. 0: a free one each."""
     stage_host: str = "127.0.0.1"
     """Address that the stages' metrics ports bind."""
+    bind_any_address: bool = False
+    """Lets ports bind 0.0.0.0 or ::; for pods, whose network is their own."""
     timers: TimerSettings = TimerSettings()
     log: LogSettings = LogSettings()
     kubernetes: KubernetesSettings | None = None
@@ -264,7 +246,7 @@ class Pipeline(Settings):
         for rank, stage in enumerate(self.stages, start=1):
             if stage.emulation is not None:
                 num_later = len(self.stages) - rank
-                _check_emulation(f"stages[{rank - 1}].emulation", stage.emulation, num_later=num_later)
+                check_emulation(f"stages[{rank - 1}].emulation", stage.emulation, num_later=num_later)
         return self
 
     @model_validator(mode="after")
@@ -281,6 +263,18 @@ class Pipeline(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _nothing_is_open_by_accident(self) -> Self:
+        binds = [(f"brokers[{n}].bind", broker.bind or broker.host) for n, broker in enumerate(self.brokers)]
+        binds += [("gateway.host", self.gateway.host), ("stage_host", self.stage_host)]
+        if self.autoscaler is not None:
+            binds.append(("autoscaler.host", self.autoscaler.host))
+        if not self.bind_any_address:
+            check_binds(binds)
+        check_bus(self.bus, hosts=[host for b in self.brokers for host in (b.host, b.bind or b.host)])
+        check_zmq_edge(self.gateway.host, keys=self.gateway.zmq_keys, insecure=self.gateway.zmq_insecure)
+        return self
+
     @property
     def target(self) -> StageSettings:
         """The last stage, whose output is the chain's."""
@@ -291,27 +285,6 @@ class Pipeline(Settings):
         """What clients call the model."""
         reference = self.target.model or self.name
         return self.gateway.model_name or reference.rstrip("/").split("/")[-1].split(":")[-1]
-
-
-def _check_emulation(path: str, emulation: EmulationSettings, *, num_later: int) -> None:
-    is_target = num_later == 0
-    if is_target and emulation.agreement is not None:
-        raise ValueError(
-            f"{path}.agreement is {emulation.agreement}: the target has no next stage; remove it"
-        )
-    if not is_target and emulation.agreement is None:
-        raise ValueError(
-            f"{path}.agreement is required: how often this stage says what the next one says, 0 to 1"
-        )
-    beyond = [further for further in emulation.agreement_beyond if further >= num_later]
-    if beyond:
-        raise ValueError(
-            f"{path}.agreement_beyond[{beyond[0]}]: no stage is so far beyond the next; {num_later} follow this one"
-        )
-    if not is_target and emulation.seed is not None:
-        raise ValueError(
-            f"{path}.seed is {emulation.seed}: the target's decides for all stages; set it there"
-        )
 
 
 def load_pipeline(path: Path) -> Pipeline:
@@ -371,6 +344,7 @@ def _allowed(loc: tuple[int | str, ...]) -> list[str]:
     models: dict[str, type[BaseModel]] = {
         "stages": StageSettings,
         "brokers": BrokerSettings,
+        "bus": BusSettings,
         "gateway": GatewaySettings,
         "timers": TimerSettings,
         "log": LogSettings,

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 
 import structlog
 
+from pipespec.bus.address import bus_client_keys
 from pipespec.bus.link import BusLink
 from pipespec.engine.load import LoadedEngine, load_engine
 from pipespec.engine.parallel.launch import Followers, Seat, seat_in_environment
@@ -137,7 +138,8 @@ def assemble(pipeline: Pipeline, rank: int, replica: str, loaded: LoadedEngine) 
         context_len=engine.context_len,
         is_model_free=engine.is_model_free,
     )
-    link = BusLink(pipeline.brokers, inbox=place.inbox, heartbeat_s=timers.heartbeat_s)
+    keys = bus_client_keys(pipeline)
+    link = BusLink(pipeline.brokers, keys=keys, inbox=place.inbox, heartbeat_s=timers.heartbeat_s)
     pace = pace_of(candidates=settings.wait_for, wait_s=settings.wait_ms / 1000)
     core = StageReplica(place, limits, timers, pace=pace)
     return link, StageLoop(core, engine, link, model=loaded.model, tick_s=timers.heartbeat_s / 2)
@@ -147,7 +149,10 @@ def _serve(
     stage: _Readiness, link: BusLink, loop: StageLoop, shutdown: Shutdown, *, drain_timeout_s: float
 ) -> None:
     if not link.start(heartbeat=loop.heartbeat):
-        log.warning("bus.not_joined_yet", advice="is a broker running? it goes on trying")
+        log.warning(
+            "bus.not_joined_yet",
+            advice="is a broker running, and is this process's key listed? it goes on trying",
+        )
     stage.link, stage.loop = link, loop
     log.info("stage.ready", inbox=link.inbox.decode().rstrip("."))
     while not shutdown.is_set():

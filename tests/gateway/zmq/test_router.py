@@ -56,8 +56,7 @@ async def test_a_full_queue_is_told_and_holds_up_no_other_client(
     other = context.socket(zmq.DEALER)
     other.connect(f"tcp://127.0.0.1:{router.port}")
     await other.send(b"hello")
-    identity, _ = await router.receive()
-    await router.send(identity, b"answer")
+    await router.send((await router.receive()).identity, b"answer")
     assert await asyncio.wait_for(other.recv(), 10) == b"answer"
     other.close()
 

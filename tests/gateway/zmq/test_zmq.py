@@ -16,7 +16,7 @@ from gateway.scripted_backend import STATS, ScriptedBackend
 from pipespec.gateway.generation import Generator
 from pipespec.gateway.text import TextModel
 from pipespec.gateway.zmq import ZmqServer, serve_zmq
-from pipespec.gateway.zmq.router import Router
+from pipespec.gateway.zmq.router import Received, Router
 from pipespec.ops.errors import SessionLost, SettingsError, Unavailable
 from pipespec.ops.pipeline import GatewaySettings
 from pipespec.protocol.messages import EndReason
@@ -286,12 +286,12 @@ class OddRouter(Router):
         self.odd: bytes | None = None
         self.is_broken = False
 
-    async def receive(self) -> tuple[bytes, list[bytes]]:
-        identity, frames = await super().receive()
+    async def receive(self) -> Received:
+        received = await super().receive()
         if self.is_broken:
             raise zmq.ZMQError(zmq.ENOTSOCK)
-        self.odd = self.odd or identity
-        return identity, frames
+        self.odd = self.odd or received.identity
+        return received
 
     async def try_send(self, identity: bytes, frame: bytes) -> bool:
         if identity == self.odd:

@@ -123,4 +123,14 @@
       The API server refuses what the autoscaler asks ({{ "{{ $labels.call }}, {{ $labels.code }}" }})
     description: >-
       403 means that its Role does not fit; time-outs that a network policy is in the way.
+- alert: PipespecKeysRefused
+  expr: >-
+    sum by (reason) (rate(pipespec_broker_refused_handshakes_total{ {{- .of }},reason=~"unlisted_key|wrong_server_key"}[10m])) > 0
+  for: 10m
+  labels: {severity: warning}
+  annotations:
+    summary: >-
+      Brokers turn somebody away ({{ "{{ $labels.reason }}" }})
+    description: >-
+      A key that was struck off, a pod with the Secret of another release, or a stranger. The brokers' logs have key and address.
 {{- end -}}

@@ -49,6 +49,12 @@ def lay_out(pipeline: Pipeline) -> Layout:
                     _settle_broker(broker, index, ports) for index, broker in enumerate(pipeline.brokers)
                 ),
                 "gateway": _settle_gateway(pipeline.gateway, ports),
+                "bus": pipeline.bus.model_copy(
+                    update={
+                        "server_keys": _absolute(pipeline.bus.server_keys),
+                        "client_keys": _absolute(pipeline.bus.client_keys),
+                    }
+                ),
                 "log": pipeline.log.model_copy(
                     update={"format": "console" if pipeline.log.format == "auto" else pipeline.log.format}
                 ),
@@ -78,10 +84,14 @@ def _settle_gateway(gateway: GatewaySettings, ports: PortPicker) -> GatewaySetti
         name: ports.take(gateway.host, getattr(gateway, name), f"gateway.{name}", option)
         for name, option in options.items()
     }
-    # Others read the settled file, from other folders.
-    files = {name: getattr(gateway, name) for name in ("api_keys", "tls_certificate", "tls_key")}
-    absolute = {name: path and path.absolute() for name, path in files.items()}
+    files = {name: getattr(gateway, name) for name in ("api_keys", "tls_certificate", "tls_key", "zmq_keys")}
+    absolute = {name: _absolute(path) for name, path in files.items()}
     return gateway.model_copy(update={**settled, **absolute, "grpc_reflection": True})
+
+
+def _absolute(path: Path | None) -> Path | None:
+    """As seen from anywhere: others read the settled file, from other folders."""
+    return None if path is None else path.absolute()
 
 
 def _stage_ports(pipeline: Pipeline, ports: PortPicker) -> Iterator[tuple[int, ...]]:

@@ -53,6 +53,8 @@ def _on_free_ports(pipeline: Pipeline) -> Pipeline:
         "insecure": False,
         "tls_certificate": None,
         "tls_key": None,
+        "zmq_keys": None,
+        "zmq_insecure": False,
         "http_port": 0,
         "grpc_port": 0,
         "zmq_port": 0,

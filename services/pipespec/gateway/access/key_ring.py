@@ -62,6 +62,10 @@ class KeyRing:
             keys += [_key(key, principal) for key in entry.keys]
         self._keys = keys
 
+    def named(self, name: str) -> Principal | None:
+        """The principal of this name, for one who has proved it by other means; None where the file has none."""
+        return next((key.principal for key in self._keys if key.principal.name == name), None)
+
     def authenticate(self, authorization: str | None, *, protocol: str) -> Principal:
         """Who sent this ``authorization``.
 

@@ -1,12 +1,18 @@
-"""The ROUTER socket: bounded, never blocking, and honest about clients that are gone."""
+"""The ROUTER socket: bounded, never blocking, and honest about clients that are gone.
+
+With keys it is a CURVE server: only listed clients get in, and every message says whose key it came with.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from pathlib import Path
 
 import zmq
 import zmq.asyncio
 
+from pipespec.bus.guard import Guard, ServerKeys
 from pipespec.gateway.zmq.messages import MAX_MESSAGE
 from pipespec.ops.errors import PipespecError, SettingsError
 
@@ -24,22 +30,41 @@ class ClientGone(PipespecError):
     """The client cannot be reached, or has stopped reading."""
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message.
+
+    Attributes:
+        identity: of the connection.
+        client: name of the key that the connection was made with; None in plain.
+        frames: what was sent.
+    """
+
+    identity: bytes
+    client: str | None
+    frames: list[bytes]
+
+
 class Router:
     """A bound socket.
 
     Args:
         host: address to bind.
         port: 0 picks a free one.
+        keys: folder with its own key and those of its clients; None speaks in plain, with anybody.
 
     Attributes:
         port: the bound one.
+        guard: who lets clients in; None in plain.
 
     Raises:
-        SettingsError: the address cannot be bound.
+        SettingsError: the address cannot be bound, or the keys cannot be used.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, keys: Path | None = None) -> None:
+        own = None if keys is None else ServerKeys.read(keys)
         self._context = zmq.asyncio.Context()
+        self.guard = None if own is None else Guard(zmq.Context.shadow(self._context), own, domain="edge")
         self._socket = self._context.socket(zmq.ROUTER)
         options = {
             zmq.ROUTER_MANDATORY: 1,
@@ -56,18 +81,25 @@ class Router:
         }
         for option, value in options.items():
             self._socket.setsockopt(option, value)
+        if self.guard is not None:
+            self.guard.protect(self._socket)
         address = f"tcp://[{host}]" if ":" in host else f"tcp://{host}"
         try:
             self._socket.bind(f"{address}:{port or '*'}")
         except zmq.ZMQError as error:
+            if self.guard is not None:
+                self.guard.close()
             self._context.destroy(linger=0)
             raise SettingsError(f"cannot serve ZeroMQ at {address}:{port}: {error}") from error
+        if self.guard is not None:
+            self.guard.start()
         self.port = int(self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
 
-    async def receive(self) -> tuple[bytes, list[bytes]]:
-        """Next message: the client's identity, and the frames it sent."""
-        identity, *frames = await self._socket.recv_multipart()
-        return identity, frames
+    async def receive(self) -> Received:
+        """Next message."""
+        identity, *frames = await self._socket.recv_multipart(copy=False)
+        client = None if self.guard is None else str(frames[0].get("User-Id"))
+        return Received(identity.bytes, client, [frame.bytes for frame in frames])
 
     async def send(self, identity: bytes, frame: bytes) -> None:
         """Send one message; waits while the client's queue is full.
@@ -101,4 +133,6 @@ class Router:
     async def close(self) -> None:
         """Send what is queued, for a second at most, and close."""
         self._socket.close(linger=_LINGER_MS)
+        if self.guard is not None:
+            await asyncio.to_thread(self.guard.close)
         await asyncio.to_thread(self._context.term)

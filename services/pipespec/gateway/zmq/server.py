@@ -8,6 +8,7 @@ import contextlib
 import structlog
 from prometheus_client import Counter
 
+from pipespec.gateway.access import KeyRing
 from pipespec.gateway.backend import Backend
 from pipespec.gateway.background import first_end
 from pipespec.gateway.generation import Generator, shutting_down
@@ -36,7 +37,7 @@ from pipespec.gateway.zmq.messages import (
     pack_started,
     unpack,
 )
-from pipespec.gateway.zmq.router import ClientGone, Router
+from pipespec.gateway.zmq.router import ClientGone, Received, Router
 from pipespec.ops.errors import Overloaded, RequestError
 from pipespec.ops.pipeline import GatewaySettings
 
@@ -62,6 +63,7 @@ class ZmqServer:
     Attributes:
         port: the bound one, also when 0 was asked for.
         num_malformed: messages refused since the start.
+        guard: who lets clients in; None where the edge is in plain.
     """
 
     def __init__(
@@ -70,12 +72,15 @@ class ZmqServer:
         generator: Generator,
         *,
         client_timeout_s: float,
+        keys: KeyRing | None = None,
         resume: ResumeService | None = None,
     ) -> None:
         self.port = router.port
+        self.guard = router.guard
         self.num_malformed = 0
         self._router = router
         self._generator = generator
+        self._keys = keys
         self._resume = resume
         self._resumable: dict[_Key, StreamToken] = {}
         self._client_timeout_s = client_timeout_s
@@ -110,17 +115,18 @@ class ZmqServer:
 
     async def _receive(self) -> None:
         while True:
-            identity, frames = await self._router.receive()  # its errors are the socket's, not a client's
+            received = await self._router.receive()  # its errors are the socket's, not a client's
             try:
-                await self._handle(identity, frames)
+                await self._handle(received)
             except ClientGone:
-                self._drop_client(identity)
+                self._drop_client(received.identity)
             except Exception:  # noqa: BLE001 - one message must never end the service for all clients
-                _log.exception("message_failed", client=identity.hex())
+                _log.exception("message_failed", client=received.identity.hex(), key=received.client)
 
-    async def _handle(self, identity: bytes, frames: list[bytes]) -> None:
+    async def _handle(self, received: Received) -> None:
+        identity = received.identity
         try:
-            message = unpack(frames)
+            message = unpack(received.frames)
         except BadMessage as error:
             self.num_malformed += 1
             _MALFORMED.inc()
@@ -129,19 +135,20 @@ class ZmqServer:
         self._heard[identity] = asyncio.get_running_loop().time()
         match message:
             case Generate() | Resume():
-                await self._start(identity, message)
+                await self._start(identity, message, client=received.client)
             case Cancel():
                 await self._cancel(identity, message)
             case Ping():
                 await self._answer_ping(identity, message)
 
-    async def _start(self, identity: bytes, message: Generate | Resume) -> None:
+    async def _start(self, identity: bytes, message: Generate | Resume, *, client: str | None) -> None:
         key = (identity, message.id)
         refusal = self._refusal(key)
         if refusal is not None:
             await self._router.try_send(identity, pack_error(message.id, refusal))
             return
-        task = asyncio.create_task(self._serve(key, message), name=f"zmq-request-{message.id}")
+        serving = self._serve(key, message, client=client)
+        task = asyncio.create_task(serving, name=f"zmq-request-{message.id}")
         self._requests[key] = task
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._forget(key, done))
@@ -157,27 +164,30 @@ class ZmqServer:
             return Overloaded(f"{MAX_REQUESTS} requests are active; no more are taken")
         return None
 
-    async def _serve(self, key: _Key, message: Generate | Resume) -> None:
+    async def _serve(self, key: _Key, message: Generate | Resume, *, client: str | None) -> None:
+        """Answer one request; ``client`` is the name of the key that it came with, None in plain."""
         identity, request_id = key
         try:
             if isinstance(message, Resume):
                 await self._resume_stream(key, message)
             else:
-                await self._generate(key, message)
+                await self._generate(key, message, client=client)
         except ClientGone as error:
-            _log.info("client_gone", reason=str(error))
+            _log.info("client_gone", key=client, reason=str(error))
         except RequestError as error:
             await self._tell(identity, pack_error(request_id, error))
         except Exception:  # noqa: BLE001 - the client is told, the log knows why
-            _log.exception("request_failed", request_id=request_id)
+            _log.exception("request_failed", request_id=request_id, key=client)
             failed = RequestError("the gateway failed", code="internal_error")
             await self._tell(identity, pack_error(request_id, failed))
 
-    async def _generate(self, key: _Key, message: Generate) -> None:
+    async def _generate(self, key: _Key, message: Generate, *, client: str | None) -> None:
+        """Whoever has the rights of the API keys of this name has those of its CURVE key."""
+        principal = None if client is None or self._keys is None else self._keys.named(client)
         if message.model is not None:
             self._generator.check_model(message.model)
         keeper = resuming(self._resume) if message.resumable else None
-        generation = await self._generator.start(message.to_request())
+        generation = await self._generator.start(message.to_request(), principal=principal)
         if keeper is not None:
             await self._deliver(key, keeper.start(generation, FrameRenderer(), protocol=PROTOCOL))
             return
@@ -290,6 +300,7 @@ async def serve_zmq(
     model_name: str,
     host: str,
     port: int,
+    keys: KeyRing | None = None,
     resume: ResumeService | None = None,
     client_timeout_s: float = CLIENT_TIMEOUT_S,
 ) -> ZmqServer:
@@ -302,13 +313,15 @@ async def serve_zmq(
         model_name: what clients call the model.
         host: address to bind.
         port: 0 picks a free one.
+        keys: whose rights clients have that come with a CURVE key of the same name; None where there are none.
         resume: keeps resumable streams; None where that is turned off.
         client_timeout_s: a client that was silent for this long loses its requests.
 
     Raises:
-        SettingsError: the address cannot be bound.
+        SettingsError: the address cannot be bound, or ``settings.zmq_keys`` cannot be used.
     """
     generator = Generator(
         backend=backend, text=text, settings=settings, model_name=model_name, protocol=PROTOCOL
     )
-    return ZmqServer(Router(host, port), generator, client_timeout_s=client_timeout_s, resume=resume)
+    router = Router(host, port, keys=settings.zmq_keys)
+    return ZmqServer(router, generator, keys=keys, client_timeout_s=client_timeout_s, resume=resume)
