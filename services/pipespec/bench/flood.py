@@ -25,6 +25,7 @@ from pipespec.protocol.ids import (
     observer_inbox,
 )
 from pipespec.protocol.messages import Envelope, Segment, SegmentKind
+from pipespec.protocol.seal import seal
 
 TOKENS = 8
 _UNDER_WAY = HIGH_WATER_MARK // 2
@@ -62,7 +63,7 @@ def flood(brokers: Sequence[BrokerSettings], *, messages: int = 200_000) -> Floo
         out = publisher(context, publish_endpoints(brokers[:1]))
         back = subscriber(context, subscribe_endpoints(brokers[:1]), [inbox])
         back.set(zmq.RCVTIMEO, 20)
-        frames = (inbox, encode(_speculation(inbox)))
+        frames = (inbox, seal(inbox, encode(_speculation(inbox))))
         _join(out, back, frames)
         began_s = time.perf_counter()
         _pass(out, back, frames, messages)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pipespec.protocol.ids import Member, Rank, Topic, stage_inbox
 from pipespec.protocol.messages import ChainIdentity, Heartbeat
 from pipespec.protocol.placement import Placement, PrefixAffinity, PrefixKeys
+from pipespec.protocol.rules import Rules
 from pipespec.protocol.timers import Timers
 
 _FORGET_S = 600.0
@@ -38,7 +39,13 @@ class Fleet:
     """
 
     def __init__(
-        self, *, num_stages: int, tokenizer: bytes, timers: Timers, placement: Placement | None = None
+        self,
+        *,
+        num_stages: int,
+        tokenizer: bytes,
+        timers: Timers,
+        placement: Placement | None = None,
+        rules: Rules | None = None,
     ) -> None:
         self.num_stages = num_stages
         self.tokenizer = tokenizer
@@ -47,6 +54,7 @@ class Fleet:
         self.context_len = 0
         self.incompatible: dict[Member, Heartbeat] = {}
         self._timers = timers
+        self._rules = rules or Rules()
         self._placement = placement or PrefixAffinity()
         self._heard: dict[Member, _Heard] = {}
         self._placed: Counter[Member] = Counter()
@@ -85,6 +93,8 @@ class Fleet:
         return is_of_this_chain and sender == stage_inbox(beat.rank, beat.replica)
 
     def _is_compatible(self, beat: Heartbeat) -> bool:
+        if not self._rules.check_identity:
+            return True
         if beat.rank == self.target_rank:
             return beat.tokenizer == self.tokenizer and beat.weights == self.weights
         return beat.tokenizer in (b"", self.tokenizer)
@@ -108,11 +118,11 @@ class Fleet:
 
     def is_usable(self, now: float, member: Member) -> bool:
         """Whether the member lives, turns, is ready and does not end."""
-        heard = self._heard.get(member)
+        heard, rules = self._heard.get(member), self._rules
         return (
             heard is not None
-            and now - heard.at_s <= self._timers.dead_s
-            and now - heard.turned_s <= self._timers.hung_s
+            and (now - heard.at_s <= self._timers.dead_s or not rules.suspect_silent)
+            and (now - heard.turned_s <= self._timers.hung_s or not rules.watch_turns)
             and heard.beat.ready
             and not heard.beat.draining
             and member not in self._endings
@@ -177,7 +187,9 @@ class Fleet:
         if not self.is_usable(now, member):
             return False
         is_target = member[0] == self.target_rank
-        return not is_target or identity is None or self._heard[member].beat.weights == identity.weights
+        if not is_target or identity is None or not self._rules.check_identity:
+            return True
+        return self._heard[member].beat.weights == identity.weights
 
     def _load(self, member: Member) -> int:
         """Sessions: those that this gateway placed, or more when the replica says so (other gateways place too)."""

@@ -279,21 +279,21 @@ class GatewayReplica:
         """State for everyone once per heartbeat; other routes for sessions whose replicas died or stalled."""
         if now - self._stated_s < self._timers.heartbeat_s:
             return
-        self._stated_s = now
-        if self.fleet.target(now) is not None:
-            self._target_s = now
+        slept_s, self._stated_s = now - self._stated_s, now
+        if self.fleet.target(now) is not None or slept_s > self._timers.dead_s:
+            self._target_s = now  # what was not heard while this process did not run says nothing
         elif now - self._target_s > self._timers.lost_s:
             for session_id in list(self.sessions):
                 self.close(session_id, EndReason.LOST)
         for session in list(self.sessions.values()):
             self._look_after(now, session)
-        if self._rules.announce:
+        if self._rules.announce_states:
             self._announce_states()
 
     def _look_after(self, now: float, session: GatewaySession) -> None:
         """Reroute when a member is gone, when the target stalls, or when a hole in the route can be filled."""
         target = (self.fleet.target_rank, session.route[-1])
-        if now - session.progress_s > self._patience_s(session):
+        if self._rules.suspect_stalled and now - session.progress_s > self._patience_s(session):
             session.num_stalls += 1
             if not self._reroute(now, session, without=target):
                 session.progress_s = now  # no other target: wait for this one, ask again later

@@ -105,8 +105,12 @@ class GatewaySession:
         if self._rules.check_digest and segment.digest != self._log.digest_at(segment.base):
             return Commit.FORKED
         end = segment.base + len(segment.tokens)
-        if self._log.common_prefix(segment.base, segment.tokens) < min(held, end):
-            return Commit.FORKED
+        fork = self._log.common_prefix(segment.base, segment.tokens)
+        if fork < min(held, end):
+            if self._rules.first_branch_stays:
+                return Commit.FORKED
+            self._log.truncate(fork)
+            held = fork
         if end <= held:
             return Commit.KNOWN
         self._append(segment.tokens[held - segment.base :])
@@ -124,10 +128,15 @@ class GatewaySession:
             self.end = EndReason.LENGTH
 
     def reroute(self, now: float, route: tuple[str, ...]) -> None:
-        """Go over to another route: the next epoch starts, the committed prefix goes along."""
+        """Go over to another route: the next epoch starts, the committed prefix goes along.
+
+        A new target gets its time; the move of an optional stage gives an old one none (RELIABILITY R11).
+        """
+        if route[-1] != self.route[-1] or not self._rules.target_alone_resets_stall:
+            self.progress_s = now
         self._set_route(route)
         self.epoch = Epoch(self.epoch + 1)
-        self.progress_s = self.rerouted_s = now
+        self.rerouted_s = now
 
     # What the gateway says of it
 
