@@ -13,7 +13,7 @@ from pipespec.protocol.ids import SessionId, TokenId, Topic
 from pipespec.protocol.messages import ChainIdentity, EndReason
 from pipespec.protocol.tokenlog import TokenLog
 from sim.model import Voices
-from sim.plan import Request
+from sim.plan import JOINER, Request
 
 
 class Violation(AssertionError):
@@ -36,6 +36,7 @@ class Client:
     voices: Voices
     num_targets: int
     log: TokenLog
+    weights: bytes
     opened_s: float
     state: int
     received: list[int] = field(default_factory=list)
@@ -62,7 +63,9 @@ class Client:
         """A client whose session was just opened."""
         state = voices.language.state_of(prompt, session_seed=request.seed)
         log = TokenLog(identity, prompt)
-        return cls(session, request, gateway, voices, num_targets, log, now, state, heard_s=now)
+        return cls(
+            session, request, gateway, voices, num_targets, log, identity.weights, now, state, heard_s=now
+        )
 
     @property
     def is_over(self) -> bool:
@@ -98,8 +101,9 @@ class Client:
         self.heard_s = now
 
     def _check(self, token: int) -> None:
-        target, forks = self.voices.language.target, self.num_targets if self.voices.fork else 1
-        if all(token != self.voices.pick(self.state, target, index) for index in range(forks)):
+        target, voices = self.voices.language.target, self.voices
+        forks = (*range(self.num_targets), JOINER) if voices.fork else (0,)
+        if all(token != voices.pick(self.state, target, index) for index in forks):
             raise Violation(f"I1: token {token} at {len(self.received)} is no target replica's choice")
 
     def finish(self, now: float, reason: EndReason) -> None:

@@ -46,7 +46,8 @@ class Watch(Witness):
         self._case = case
         self._closed: dict[tuple[Topic, SessionId], tuple[int, float, object]] = {}
         self._asked: dict[tuple[Topic, int, SessionId], list[float]] = {}
-        self._target_heard_s: dict[Topic, float] = {}
+        self._target_heard_s: dict[tuple[Topic, bytes], float] = {}
+        self._woke_s: dict[Topic, float] = {}
         self._slack_s = self._slack_of(case)
 
     @staticmethod
@@ -73,7 +74,9 @@ class Watch(Witness):
 
     def _check_end(self, gateway: GatewayNode, client: Client, reason: EndReason) -> None:
         if reason is EndReason.LOST:
-            silent_s = self.now - self._target_heard_s.get(gateway.inbox, 0.0)
+            woke_s = self._woke_s.get(gateway.inbox, 0.0)
+            heard_s = self._target_heard_s.get((gateway.inbox, client.weights), 0.0)
+            silent_s = self.now - max(woke_s, heard_s)
             if silent_s < 0.4 * self._case.timers.lost_s:
                 raise Violation(f"I5: given up as lost, a target was heard {silent_s:.3f} s before")
         elif reason not in (EndReason.LENGTH, EndReason.STOP) and not client.is_cancelled:
@@ -93,7 +96,7 @@ class Watch(Witness):
 
     def heard(self, gateway: Topic) -> None:
         """A gateway is awake again: what it has not heard meanwhile says nothing."""
-        self._target_heard_s[gateway] = self.now
+        self._woke_s[gateway] = self.now
 
     # Stages
 
@@ -116,7 +119,7 @@ class Watch(Witness):
         """A gateway hears of a target."""
         message = envelope.message
         if isinstance(message, Heartbeat) and message.rank == self._case.target:
-            self._target_heard_s[gateway] = self.now
+            self._target_heard_s[gateway, message.weights] = self.now
 
     def _check_session(self, node: StageNode, session_id: SessionId) -> None:
         session = node.core.sessions.get(session_id)
@@ -134,10 +137,10 @@ class Watch(Witness):
             )
         if len(claims) > told + WINDOW:
             raise Violation(f"I6: {node.inbox.decode()} holds {len(claims)} tokens, {told} are committed")
-        closed = self._closed.get((node.inbox, session_id))
-        if closed is not None and closed[2] is node and session.epoch <= closed[0]:
-            if self.now < closed[1] + 0.9 * self._case.timers.lease_s:
-                raise Violation(f"I7: {node.inbox.decode()} opened a session again that was closed")
+        epoch, closed_s, closer = self._closed.get((node.inbox, session_id), (-1, 0.0, None))
+        is_buried = closer is node and self.now < closed_s + 0.9 * self._case.timers.lease_s
+        if is_buried and session.epoch <= epoch:
+            raise Violation(f"I7: {node.inbox.decode()} opened a session again that was closed")
         if self.foreign.get(node.inbox) == "tokenizer":
             raise Violation(f"I1: {node.inbox.decode()} has another vocabulary and a session")
 

@@ -11,6 +11,7 @@ from random import Random
 
 from sim.plan import (
     FOREVER,
+    JOINER,
     Case,
     Clock,
     Crowd,
@@ -44,10 +45,8 @@ def safety_case(seed: int) -> Case:
     chain, gateways = _chain(random), random.choice([1, 1, 2])
     nodes = _nodes(chain, gateways)
     plan = _swarm(random, nodes, chain)
-    timers = Spans(lost_s=random.choice([2.0, 30.0, 30.0]))
-    return Case(
-        "safety", seed, chain, gateways, plan, _requests(random, gateways), timers, patience_s=PATIENCE_S
-    )
+    requests = _requests(random, gateways)
+    return Case("safety", seed, chain, gateways, plan, requests, _timers(random, plan), patience_s=PATIENCE_S)
 
 
 def fork_case(seed: int) -> Case:
@@ -59,7 +58,8 @@ def fork_case(seed: int) -> Case:
     targets = [node for node in nodes if node.startswith(f"stage.{len(chain) - 1}.")]
     freezes = [_span(random, random.choice(targets), longest_s=0.6) for _ in range(random.randint(1, 4))]
     plan = replace(plan, freezes=(*plan.freezes, *freezes))
-    return Case("fork", seed, chain, gateways, plan, _requests(random, gateways), fork=0.03)
+    requests = _requests(random, gateways)
+    return Case("fork", seed, chain, gateways, plan, requests, _timers(random, plan), fork=0.03)
 
 
 def core_case(seed: int) -> Case:
@@ -69,13 +69,19 @@ def core_case(seed: int) -> Case:
     nodes = _nodes(chain, gateways)
     healthy = f"stage.{len(chain) - 1}.r{random.randrange(chain[-1].replicas)}."
     plan = _swarm(random, nodes, chain)
-    plan = replace(plan, joiners=tuple(joiner for joiner in plan.joiners if joiner.skew == "tokenizer"))
     for node in nodes:
         if node.startswith("stage.") and node != healthy:
             plan = _ruin(random, plan, node)
     requests = _requests(random, gateways)
     late = tuple(replace(request, at_s=request.at_s + HEAL_S) for request in requests[: len(requests) // 2])
-    return Case("core", seed, chain, gateways, plan, (*requests, *late), patience_s=CORE_PATIENCE_S)
+    timers = _timers(random, plan)
+    return Case("core", seed, chain, gateways, plan, (*requests, *late), timers, patience_s=CORE_PATIENCE_S)
+
+
+def _timers(random: Random, plan: Plan) -> Spans:
+    """Where other weights turn up, a session may begin with them and lose them for good: it is given up in time."""
+    skews = {each.skew for each in (*plan.restarts, *plan.joiners)}
+    return Spans(lost_s=2.0 if "weights" in skews else random.choice([2.0, 30.0]))
 
 
 def _ruin(random: Random, plan: Plan, node: Node) -> Plan:
@@ -124,20 +130,18 @@ def _nodes(chain: tuple[StageSpec, ...], gateways: int) -> list[Node]:
 
 
 def _requests(random: Random, gateways: int) -> tuple[Request, ...]:
-    requests = []
-    for _ in range(random.randint(2, 4)):
-        requests.append(
-            Request(
-                at_s=random.uniform(0.1, 1.5),
-                gateway=random.randrange(gateways),
-                num_prompt=random.choice([1, 5, 40]),
-                max_tokens=random.randint(1, 40),
-                seed=random.getrandbits(60),
-                stop_ids=tuple(random.randrange(997) for _ in range(random.choice([0, 0, 20]))),
-                cancel_s=random.uniform(0, 1.0) if random.random() < 0.2 else FOREVER,
-            )
+    return tuple(
+        Request(
+            at_s=random.uniform(0.1, 1.5),
+            gateway=random.randrange(gateways),
+            num_prompt=random.choice([1, 5, 40]),
+            max_tokens=random.randint(1, 40),
+            seed=random.getrandbits(60),
+            stop_ids=tuple(random.randrange(997) for _ in range(random.choice([0, 0, 20]))),
+            cancel_s=random.uniform(0, 1.0) if random.random() < 0.2 else FOREVER,
         )
-    return tuple(requests)
+        for _ in range(random.randint(2, 4))
+    )
 
 
 def _span(random: Random, node: Node, *, longest_s: float) -> Span:
@@ -157,7 +161,8 @@ def _swarm(random: Random, nodes: list[Node], chain: tuple[StageSpec, ...]) -> P
     stages = [node for node in nodes if node.startswith("stage")]
     gateways = [node for node in nodes if node.startswith("gateway")]
     restarts = [_restart(random, random.choice(stages)) for _ in some(0.5, 4)]
-    restarts += [replace(_restart(random, random.choice(gateways)), skew="") for _ in some(0.2, 2)]
+    restarts += [_restart(random, random.choice(gateways)) for _ in some(0.2, 2)]
+    restarts += [restart for _ in some(0.1, 1) for restart in _wrong_rollout(random, random.choice(stages))]
     return Plan(
         heal_s=HEAL_S,
         drop=maybe(0.6, 0.01, 0.1, 0.3, 0.6),
@@ -187,8 +192,14 @@ def _swarm(random: Random, nodes: list[Node], chain: tuple[StageSpec, ...]) -> P
 
 def _restart(random: Random, node: Node) -> Restart:
     at = random.uniform(0, HEAL_S * 0.9)
-    skew = "tokenizer" if random.random() < 0.05 else ""
-    return Restart(node, at, min(HEAL_S - at, random.uniform(0.01, 1.0)), skew)
+    return Restart(node, at, min(HEAL_S - at, random.uniform(0.01, 1.0)))
+
+
+def _wrong_rollout(random: Random, node: Node) -> list[Restart]:
+    """The node comes back as one of another chain, and is put right before all else heals."""
+    skew = random.choice(["tokenizer", "weights"])
+    wrong = Restart(node, random.uniform(0, 1.2), random.uniform(0.01, 0.5), skew)
+    return [wrong, Restart(node, HEAL_S + 0.02, 0.0)]
 
 
 def _cuts(random: Random, nodes: list[Node]) -> list[Cut]:
@@ -213,7 +224,7 @@ def _crowd(random: Random, node: Node) -> Crowd:
 def _joiner(random: Random, chain: tuple[StageSpec, ...]) -> Joiner:
     rank = random.randrange(len(chain))
     skew = random.choice(["tokenizer", "weights"]) if rank == len(chain) - 1 else "tokenizer"
-    return Joiner(f"stage.{rank}.r9.", random.uniform(0, HEAL_S), skew)
+    return Joiner(f"stage.{rank}.r{JOINER}.", random.uniform(0, HEAL_S), skew)
 
 
 MODES: dict[str, Callable[[int], Case]] = {

@@ -15,6 +15,8 @@ from pipespec.protocol.ids import Topic, stage_inbox
 
 Node = str
 FOREVER = 1e9
+JOINER = 9
+"""Index of a replica that joins late, ``r9``."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,14 @@ class Case:
     def target(self) -> int:
         """Rank of the last stage."""
         return len(self.chain) - 1
+
+    @property
+    def settled_s(self) -> float:
+        """From here on nothing arrives that was sent before all healed; what rests again and again adds its rest."""
+        plan = self.plan
+        rests = [span.end - span.start for span in (*plan.freezes, *plan.hangs) if span.end < FOREVER]
+        crowds = [plan.hwm * crowd.service_s for crowd in plan.crowds]
+        return plan.heal_s + plan.max_spike_s + max(rests, default=0.0) + max(crowds, default=0.0)
 
     def stages(self) -> Iterator[Topic]:
         """Inboxes of all replicas."""

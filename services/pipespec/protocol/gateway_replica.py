@@ -123,7 +123,7 @@ class GatewayReplica:
         self._rules = rules or Rules()
         self._peers = Peers(self._rules, dead_s=timers.dead_s)
         self._stated_s = float("-inf")
-        self._target_s = float("-inf")
+        self._served_s: dict[bytes, float] = {}
 
     # Clients
 
@@ -264,6 +264,8 @@ class GatewayReplica:
         member = (message.rank, session.route[message.rank])
         if message.reason is EndReason.REFUSED:
             self.counts["refused"] += 1
+            if not self.fleet.fits(now, member, session.identity.weights):
+                return  # a process that does not belong there took its name: nothing goes there, the right one may come back
             session.avoid(member, until=float("inf"))
             if not self._reroute(now, session) and message.rank == self.fleet.target_rank:
                 self.close(message.session, EndReason.REFUSED)
@@ -280,15 +282,27 @@ class GatewayReplica:
         if now - self._stated_s < self._timers.heartbeat_s:
             return
         slept_s, self._stated_s = now - self._stated_s, now
-        if self.fleet.target(now) is not None or slept_s > self._timers.dead_s:
-            self._target_s = now  # what was not heard while this process did not run says nothing
-        elif now - self._target_s > self._timers.lost_s:
-            for session_id in list(self.sessions):
-                self.close(session_id, EndReason.LOST)
+        self._give_up_the_lost(now, was_asleep=slept_s > self._timers.dead_s)
         for session in list(self.sessions.values()):
             self._look_after(now, session)
         if self._rules.announce_states:
             self._announce_states()
+
+    def _give_up_the_lost(self, now: float, *, was_asleep: bool) -> None:
+        """End sessions for whose weights no target was usable for long; by weights, since another model may serve.
+
+        What was not heard while this process did not run says nothing.
+        """
+        wanted = {session.identity.weights for session in self.sessions.values()}
+        self._served_s = {
+            weights: now
+            if was_asleep or self.fleet.target(now, weights=weights) is not None
+            else self._served_s.get(weights, now)
+            for weights in wanted
+        }
+        for session in list(self.sessions.values()):
+            if now - self._served_s[session.identity.weights] > self._timers.lost_s:
+                self.close(session.session, EndReason.LOST)
 
     def _look_after(self, now: float, session: GatewaySession) -> None:
         """Reroute when a member is gone, when the target stalls, or when a hole in the route can be filled."""
