@@ -23,11 +23,14 @@ from pipespec.protocol.messages import (
     StepShare,
     Sync,
 )
+from pipespec.protocol.stage_session import StageSession
 from sim.clients import Client, Violation
 from sim.plan import Case
 
 WINDOW = 20
 """Uncommitted tokens of a session at a stage at most; small, so that back-pressure is reached."""
+AGREE_S = 0.4
+"""A stage that nothing hinders hears of a commit within this; several heartbeats."""
 _SYNC_BURST = 2
 """A stage that does not know a session asks, opens it, and may be behind already."""
 _MESSAGES_PER_TOKEN, _MESSAGES_PER_HEARTBEAT = 12, 4
@@ -45,6 +48,8 @@ class Watch(Witness):
         """Messages about sessions."""
         self._case = case
         self._closed: dict[tuple[Topic, SessionId], tuple[int, float, object]] = {}
+        self._said_by_target: dict[tuple[Topic, SessionId], tuple[StageSession, int]] = {}
+        self._past: dict[SessionId, list[tuple[float, int, int]]] = {}
         self._asked: dict[tuple[Topic, int, SessionId], list[float]] = {}
         self._target_heard_s: dict[tuple[Topic, bytes], float] = {}
         self._woke_s: dict[Topic, float] = {}
@@ -137,12 +142,22 @@ class Watch(Witness):
             )
         if len(claims) > told + WINDOW:
             raise Violation(f"I6: {node.inbox.decode()} holds {len(claims)} tokens, {told} are committed")
+        self._check_word(node, session)
         epoch, closed_s, closer = self._closed.get((node.inbox, session_id), (-1, 0.0, None))
         is_buried = closer is node and self.now < closed_s + 0.9 * self._case.timers.lease_s
         if is_buried and session.epoch <= epoch:
             raise Violation(f"I7: {node.inbox.decode()} opened a session again that was closed")
         if self.foreign.get(node.inbox) == "tokenizer":
             raise Violation(f"I1: {node.inbox.decode()} has another vocabulary and a session")
+
+    def _check_word(self, node: StageNode, session: StageSession) -> None:
+        """I3: where all target replicas agree, nothing that a target has said is ever undone."""
+        if not session.is_target or self._case.fork:
+            return
+        before, said = self._said_by_target.get((node.inbox, session.session), (session, 0))
+        if before is session and session.own < said:
+            raise Violation(f"I3: {node.inbox.decode()} had said {said} tokens, now {session.own}")
+        self._said_by_target[node.inbox, session.session] = (session, session.own)
 
     def on_step(
         self, rank: int, *, inbox: Topic, began_s: float, ended_s: float, shares: Sequence[StepShare]
@@ -196,6 +211,24 @@ class Watch(Witness):
                 raise Violation("I6: caches and sessions differ")
             if node.core.num_remembered > 2 * len(self.clients) + 1:
                 raise Violation(f"I6: {node.core.num_remembered} closed or unknown sessions remembered")
+
+    def check_agreement(self, gateways: Sequence[GatewayNode], stages: Sequence[StageNode]) -> None:
+        """I5: once all has healed, every stage of a session's route holds what was committed a moment ago."""
+        awake = {node.inbox: node for node in stages}
+        for gateway in gateways:
+            for session_id, session in gateway.core.sessions.items():
+                past = self._past.setdefault(session_id, [])
+                past.append((self.now, session.epoch, session.committed))
+                told = [n for at_s, epoch, n in past if epoch == session.epoch and at_s <= self.now - AGREE_S]
+                for inbox in session.inboxes if told else ():
+                    if inbox in awake:
+                        self._check_agrees(awake[inbox], session_id, told[-1])
+
+    def _check_agrees(self, node: StageNode, session_id: SessionId, told: int) -> None:
+        session = node.core.sessions.get(session_id)
+        held = -1 if session is None else session.claims.committed
+        if held < told:
+            raise Violation(f"I5: {node.inbox.decode()} holds {held} of the {told} tokens of {AGREE_S} s ago")
 
     def check_leftovers(self, gateways: Sequence[GatewayNode], stages: Sequence[StageNode]) -> None:
         """I6: a lease after the last session's end nobody holds anything."""

@@ -30,6 +30,7 @@ from sim.single import single_case
 
 HEAL_S = 2.0
 CORE_PATIENCE_S = 20.0
+RUINS = ("dead", "mute", "deaf", "cut", "frozen", "hung", "flapping", "flapping")
 PATIENCE_S = 8.0
 """After healing, everything ends within this virtual time; a clean run takes about one second."""
 
@@ -69,9 +70,12 @@ def core_case(seed: int) -> Case:
     nodes = _nodes(chain, gateways)
     healthy = f"stage.{len(chain) - 1}.r{random.randrange(chain[-1].replicas)}."
     plan = _swarm(random, nodes, chain)
+    is_teasing = random.random() < 0.3
     for node in nodes:
         if node.startswith("stage.") and node != healthy:
-            plan = _ruin(random, plan, node)
+            is_draft = node.split(".")[1] != str(len(chain) - 1)
+            tease = "flapping" if is_draft else "deaf"  # busy drafts around a target that hears nothing
+            plan = _ruin(random, plan, node, tease if is_teasing else random.choice(RUINS))
     requests = _requests(random, gateways)
     late = tuple(replace(request, at_s=request.at_s + HEAL_S) for request in requests[: len(requests) // 2])
     timers = _timers(random, plan)
@@ -84,9 +88,9 @@ def _timers(random: Random, plan: Plan) -> Spans:
     return Spans(lost_s=2.0 if "weights" in skews else random.choice([2.0, 30.0]))
 
 
-def _ruin(random: Random, plan: Plan, node: Node) -> Plan:
+def _ruin(random: Random, plan: Plan, node: Node, how: str) -> Plan:
     """From now on the node is of no use, and never again."""
-    match random.choice(["dead", "mute", "deaf", "cut", "frozen", "hung", "flapping", "flapping"]):
+    match how:
         case "dead":
             return replace(plan, restarts=(*plan.restarts, Restart(node, HEAL_S, FOREVER)))
         case "mute":

@@ -12,6 +12,8 @@ from sim.plan import FOREVER, Case, dump_case
 from sim.world import FaultyWorld
 
 SLICE_S = 0.1
+AGREEING = ("safety", "fork")
+"""Modes in which everybody is well in the end."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def _verdict(world: FaultyWorld) -> Verdict:
     while not (world.now >= last_s and world.all_served):
         world.run(world.now + SLICE_S)
         watch.check_tables(world.awake)
+        if case.mode in AGREEING and world.now > case.settled_s + 2 * case.timers.dead_s:
+            watch.check_agreement(world.gateways, world.awake)
         if world.now > last_s + case.patience_s:
             _give_up(world)
     took_s = world.now
