@@ -457,3 +457,23 @@ def test_a_refusal_by_an_impostor_of_the_target_does_not_end_the_session(bench: 
     refusal = Finished(SESSION, Epoch(0), Rank(1), EndReason.REFUSED, StageCounters())
     bench.hear(stage_inbox(Rank(1), "r0"), refusal)
     assert SESSION in bench.core.sessions
+
+
+def test_a_session_that_rests_tries_every_target_before_one_a_second_time() -> None:
+    """Found by simulation: of three targets two were deaf, and passed the session back and forth for ever."""
+    bench = Bench()
+    replicas = ("r0", "r1", "r2")
+    for replica in replicas:
+        bench.beat(1, replica)
+    bench.open()
+    tried = []
+    for tenth in range(1, 75):  # suspected after 1, 2 and 4 s
+        bench.now = tenth / 10
+        for replica in replicas:
+            bench.beat(1, replica)
+        bench.core.on_timer(bench.now)
+        route = bench.core.sessions[SESSION].route
+        if not tried or tried[-1] != route[-1]:
+            tried.append(route[-1])
+    assert sorted(tried[:3]) == list(replicas)
+    assert len(tried) == 4  # then from the beginning

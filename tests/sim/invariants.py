@@ -221,7 +221,7 @@ class Watch(Witness):
                 past.append((self.now, session.epoch, session.committed))
                 told = [n for at_s, epoch, n in past if epoch == session.epoch and at_s <= self.now - AGREE_S]
                 for inbox in session.inboxes if told else ():
-                    if inbox in awake:
+                    if inbox in awake and awake[inbox].core.place.serves(session.open_message()):
                         self._check_agrees(awake[inbox], session_id, told[-1])
 
     def _check_agrees(self, node: StageNode, session_id: SessionId, told: int) -> None:

@@ -185,12 +185,17 @@ class Case:
         return len(self.chain) - 1
 
     @property
+    def longest_rest_s(self) -> float:
+        """Of those nodes that wake again."""
+        spans = (*self.plan.freezes, *self.plan.hangs)
+        return max((span.end - span.start for span in spans if span.end < FOREVER), default=0.0)
+
+    @property
     def settled_s(self) -> float:
-        """From here on nothing arrives that was sent before all healed; what rests again and again adds its rest."""
+        """From here on nothing arrives that was sent before all healed, but to nodes that rest."""
         plan = self.plan
-        rests = [span.end - span.start for span in (*plan.freezes, *plan.hangs) if span.end < FOREVER]
         crowds = [plan.hwm * crowd.service_s for crowd in plan.crowds]
-        return plan.heal_s + plan.max_spike_s + max(rests, default=0.0) + max(crowds, default=0.0)
+        return plan.heal_s + plan.max_spike_s + max(crowds, default=0.0)
 
     def stages(self) -> Iterator[Topic]:
         """Inboxes of all replicas."""

@@ -308,7 +308,7 @@ class GatewayReplica:
         """Reroute when a member is gone, when the target stalls, or when a hole in the route can be filled."""
         target = (self.fleet.target_rank, session.route[-1])
         if self._rules.suspect_stalled and now - session.progress_s > self._patience_s(session):
-            session.num_stalls += 1
+            session.suspect(target)
             if not self._reroute(now, session, without=target):
                 session.progress_s = now  # no other target: wait for this one, ask again later
         elif now - session.rerouted_s > self._timers.dead_s:
@@ -323,15 +323,25 @@ class GatewayReplica:
         reading_s = session.num_tokens * self._timers.prefill_s_per_token
         return (self._timers.stall_s + reading_s) * (1 << min(session.num_stalls, 10))
 
-    def _reroute(self, now: float, session: GatewaySession, *, without: Member | None = None) -> bool:
-        route = self.fleet.route(
+    def _other_route(
+        self, now: float, session: GatewaySession, *, without: set[Member]
+    ) -> tuple[str, ...] | None:
+        return self.fleet.route(
             now,
             speculate=session.speculate,
-            without=session.avoided(now) | ({without} if without else set()),
+            without=session.avoided(now) | without,
             identity=session.identity,
             keep=session.route,
             prefix=session.prefix,
         )
+
+    def _reroute(self, now: float, session: GatewaySession, *, without: Member | None = None) -> bool:
+        """Go over to another route where there is one; to a suspected target only when there is no other."""
+        unwanted = {without} if without else set()
+        route = self._other_route(now, session, without=unwanted | session.suspects)
+        if route is None:
+            session.suspects = unwanted  # all were tried: begin again
+            route = self._other_route(now, session, without=unwanted)
         if route is None or route == session.route:
             return False
         self.counts["reroutes"] += 1

@@ -61,6 +61,7 @@ class GatewaySession:
         self.rerouted_s = now
         self.committed_s = now
         self.num_stalls = 0
+        self.suspects: set[Member] = set()
         self._avoid: dict[Member, float] = {}
         self._log = TokenLog(identity, prompt)
         self._rules = rules
@@ -79,6 +80,11 @@ class GatewaySession:
         self.route = route
         self.inboxes = [stage_inbox(Rank(rank), name) for rank, name in enumerate(route) if name]
         self.target_inbox = stage_inbox(Rank(len(route) - 1), route[-1])
+
+    def suspect(self, target: Member) -> None:
+        """The target let the session rest for too long: until the next commit others are tried first."""
+        self.num_stalls += 1
+        self.suspects.add(target)
 
     def avoid(self, member: Member, *, until: float) -> None:
         """Do not route through ``member`` before ``until``."""
@@ -115,6 +121,7 @@ class GatewaySession:
             return Commit.KNOWN
         self._append(segment.tokens[held - segment.base :])
         self.progress_s, self.num_stalls = now, 0
+        self.suspects.clear()
         return Commit.EXTENDED
 
     def _append(self, tokens: tuple[TokenId, ...]) -> None:
