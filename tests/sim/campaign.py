@@ -29,6 +29,8 @@ PARTS = {"safety": 4, "core": 3, "fork": 2, "single": 1}
 """How many of ten seeds each mode gets."""
 CHUNK = 20
 _SAVE_S = 5.0
+_TELL_S = 60.0
+"""Between lines of progress where there is no terminal to draw a bar on."""
 _SHOWN = 5
 
 Chunk = tuple[str, int]
@@ -90,7 +92,7 @@ def run(goal: Goal, ledger: Ledger, file: Path, console: Console) -> bool:
     """Run what the ledger does not have; True when all of it is done, False when it was stopped."""
     chunks = list(goal.chunks())
     todo = [chunk for chunk in chunks if not ledger.is_done(*chunk)]
-    began_s = saved_s = time.perf_counter()
+    began_s = saved_s = told_s = time.perf_counter()
     before_s = ledger.seconds
     context = multiprocessing.get_context("spawn")
     with _progress(console) as progress, context.Pool(goal.jobs, _ignore_interrupts) as pool:
@@ -109,6 +111,12 @@ def run(goal: Goal, ledger: Ledger, file: Path, console: Console) -> bool:
                 if now_s - saved_s > _SAVE_S:
                     saved_s = now_s
                     ledger.save(file)
+                if not console.is_terminal and now_s - told_s > _TELL_S:
+                    told_s = now_s
+                    done = progress.tasks[task].completed
+                    console.print(
+                        f"{done:.0f} of {progress.tasks[task].total} seeds, {rate:.1f}/s, violations {wrong}"
+                    )
         except KeyboardInterrupt:
             _stop(pool)
             return False

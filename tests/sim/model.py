@@ -58,6 +58,7 @@ class HashModel:
     rank: int
     index: int = 0
     is_model_free: bool = False
+    has_moods: bool = True
     caches: dict[SessionId, list[int]] = field(default_factory=dict)
     prompts: dict[SessionId, Sequence[int]] = field(default_factory=dict)
     num_steps: int = 0
@@ -81,7 +82,7 @@ class HashModel:
         """Feed and choose, as far as the cache allows."""
         states = self.caches[work.session]
         self.num_steps += 1
-        if extend(states[-1], self.num_steps) % 50 == 0:
+        if self.has_moods and extend(states[-1], self.num_steps) % 50 == 0:
             del states[1:]
         if work.start > len(states) - 1:
             return Outcome([], held=len(states) - 1)

@@ -161,6 +161,7 @@ class Case:
     """All that happens.
 
     Attributes:
+        moods: engines give a session's cache away at times.
         fork: probability that a target replica's choice is its own, per prefix and replica but the first.
         patience_s: after healing (and the last request) everything ends within this.
         budget_s: longest pause that a client may see; in single-fault mode.
@@ -175,6 +176,7 @@ class Case:
     requests: tuple[Request, ...]
     timers: Spans = Spans()
     fork: float = 0.0
+    moods: bool = True
     patience_s: float = 8.0
     budget_s: float = FOREVER
     fault: str = ""

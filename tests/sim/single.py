@@ -14,7 +14,7 @@ from sim.plan import FOREVER, Case, Clock, Cut, Plan, Request, Restart, Span, Sp
 TIMERS = Spans(heartbeat_s=0.1, dead_s=0.5, stall_s=1.0, lease_s=2.0, hung_s=0.6, lost_s=30.0)
 CHAIN = (StageSpec(0.004, 0.7, 2), StageSpec(0.012, 0.85, 2), StageSpec(0.04, 1.0, 2))
 _AT_S, _BLINK_S = 0.7, 0.05
-_STEP_S = 0.4
+_STEP_S = 0.45
 """What recovery takes beside the timer: messages, the new target's reading, a step, a tick on each side."""
 
 
@@ -88,4 +88,15 @@ def single_case(seed: int) -> Case:
         )
         for _ in range(3)
     )
-    return Case("single", seed, CHAIN, 1, fault.plan, requests, TIMERS, budget_s=fault.budget_s, fault=name)
+    return Case(
+        "single",
+        seed,
+        CHAIN,
+        1,
+        fault.plan,
+        requests,
+        TIMERS,
+        moods=False,
+        budget_s=fault.budget_s,
+        fault=name,
+    )

@@ -134,7 +134,14 @@ class FaultyWorld(World):
             return spec.step_s * (slow if self.now < heal_s else 1.0) * (0.9 + 0.2 * random.random())
 
         index = int(inbox.decode().split(".")[2][1:])
-        return MoodyDevice(voices, rank, index, is_model_free=spec.is_model_free, step_seconds=seconds)
+        return MoodyDevice(
+            voices,
+            rank,
+            index,
+            is_model_free=spec.is_model_free,
+            has_moods=self.case.moods,
+            step_seconds=seconds,
+        )
 
     def _incarnation(self) -> Incarnation:
         return Incarnation(self.random.getrandbits(64))
