@@ -43,6 +43,7 @@ class Watch(Witness):
         self.clients: dict[SessionId, Client] = {}
         self.foreign: dict[Topic, str] = {}
         """Replicas that do not belong to the chain, with what differs."""
+        self.misreading = frozenset(node.encode() for node in case.plan.misreads)
         self.now = 0.0
         self.said = 0
         """Messages about sessions."""
@@ -134,6 +135,8 @@ class Watch(Witness):
         if client is None:
             raise Violation(f"I7: {node.inbox.decode()} holds a session that nobody has opened")
         claims, told = session.claims, len(client.log)
+        if node.inbox in self.misreading and claims.log.digest_at(0) != client.log.digest_at(0):
+            return  # it takes part in another session, so to speak; nothing of it may reach a client
         if claims.committed > told or claims.log.digest_at(claims.committed) != client.log.digest_at(
             claims.committed
         ):

@@ -190,6 +190,7 @@ def _swarm(random: Random, nodes: list[Node], chain: tuple[StageSpec, ...]) -> P
             for node in (nodes if random.random() < 0.5 else ())
         ),
         joiners=tuple(_joiner(random, chain) for _ in some(0.3, 2)),
+        misreads=tuple(random.choice(stages) for _ in some(0.1, 1)),
         slow=tuple((node, random.uniform(1, 5)) for node in stages if random.random() < 0.1),
     )
 

@@ -108,6 +108,7 @@ class Plan:
 
     Attributes:
         hwm: messages that wait for a node at most: before a slow reader, or while it is frozen.
+        misreads: nodes with a damaged memory: half of the prompts that they read are others.
         deaf_s: after it (re)joins a node loses everything from and to it for so long.
     """
 
@@ -128,6 +129,7 @@ class Plan:
     clocks: tuple[Clock, ...] = ()
     joiners: tuple[Joiner, ...] = ()
     slow: tuple[tuple[Node, float], ...] = ()
+    misreads: tuple[Node, ...] = ()
 
 
 @dataclass(frozen=True)

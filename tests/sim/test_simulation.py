@@ -66,6 +66,7 @@ def test_every_class_of_fault_strikes_in_some_seed() -> None:
         "joined_with_other_tokenizer",
         "joined_with_other_weights",
         "lost_at_join",
+        "misread",
         "overflowed",
         "replayed",
         "slowed",

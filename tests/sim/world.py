@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 from pipespec.ops.errors import Overloaded, Unavailable
@@ -16,7 +17,7 @@ from pipespec.planner.simulation.world import Node, World
 from pipespec.protocol.fleet import Fleet
 from pipespec.protocol.gateway_replica import Event, GatewayReplica
 from pipespec.protocol.ids import Incarnation, Rank, SessionId, TokenId, Topic, gateway_inbox
-from pipespec.protocol.messages import EndReason, Envelope
+from pipespec.protocol.messages import EndReason, Envelope, Open
 from pipespec.protocol.place import Place
 from pipespec.protocol.rules import Rules
 from pipespec.protocol.sampling import Sampling
@@ -238,8 +239,19 @@ class FaultyWorld(World):
             self.watch.on_gateway(node)
         else:
             assert isinstance(node, StageNode)
+            if sink in self.watch.misreading:
+                envelope = self._misread(envelope)
             node.receive(envelope)
             self.watch.on_stage(node, envelope)
+
+    def _misread(self, envelope: Envelope) -> Envelope:
+        """What a damaged memory makes of a message after its seal was checked."""
+        message = envelope.message
+        if not isinstance(message, Open) or self.now >= self.case.plan.heal_s or self.random.random() < 0.5:
+            return envelope
+        self.faults["misread"] += 1
+        wrong = TokenId((message.prompt[0] + 1) % VOCAB)
+        return replace(envelope, message=replace(message, prompt=(wrong, *message.prompt[1:])))
 
     def _keep(self, sink: Topic, envelope: Envelope) -> None:
         """What waits for a frozen node waits in the broker, which drops the newest; a hung one's own inbox, the oldest."""

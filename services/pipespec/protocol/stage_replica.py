@@ -131,6 +131,10 @@ class StageReplica:
         if not serves or message.route[place.rank] != place.replica:
             self._refuse(gateway, message, EndReason.REFUSED)
             return
+        if session is not None and not session.began_as(message):
+            self.dropped["misread_open"] += 1
+            self._free(session)
+            session = None
         if session is None:
             if len(self.sessions) >= place.max_sessions:
                 self._refuse(gateway, message, EndReason.FULL)
@@ -223,10 +227,13 @@ class StageReplica:
         buried = self._tombstones.get(session)
         return self._rules.bury_closed and buried is not None and epoch <= buried[0]
 
-    def _drop(self, session: StageSession, reason: EndReason) -> None:
+    def _free(self, session: StageSession) -> None:
         del self.sessions[session.session]
         self.counters = self.counters.plus(session.counters)
         self.orders.append(FreeCache(session.session))
+
+    def _drop(self, session: StageSession, reason: EndReason) -> None:
+        self._free(session)
         reply = Finished(
             session=session.session,
             epoch=session.epoch,

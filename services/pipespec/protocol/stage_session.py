@@ -125,6 +125,11 @@ class StageSession:
         """The sender's place in this session's route, None for strangers."""
         return self._inboxes.get(sender)
 
+    def began_as(self, message: Open) -> bool:
+        """Whether this is the session that the gateway means: a damaged memory may have made another one of it."""
+        log = self.claims.log
+        return message.prompt == log.prompt and message.sampling == self.sampling
+
     # What others say
 
     def reroute(self, message: Open) -> None:
