@@ -1,6 +1,6 @@
-"""What three rules prevent that the simulation cannot show, because its replicas agree and so cover for each other.
+"""Three rules at the smallest scale that shows them: the digest, the rank, the incarnation.
 
-The other five are turned off in ``tests/sim``, where some seed then fails.
+All rules are turned off in ``tests/sim/test_switches.py``, where some seed then fails; these cover for others there most of the time.
 """
 
 from __future__ import annotations

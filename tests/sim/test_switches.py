@@ -31,6 +31,10 @@ def with_long_texts(case: Case) -> Case:
     return replace(case, requests=requests, patience_s=60.0)
 
 
+def with_many_forks(case: Case) -> Case:
+    return replace(case, fork=0.3)
+
+
 def with_misreading_targets(case: Case) -> Case:
     targets = tuple(f"stage.{case.target}.r{index}." for index in range(case.chain[-1].replicas))
     return replace(case, plan=replace(case.plan, misreads=targets))
@@ -59,7 +63,7 @@ class Switch:
 
 
 SWITCHES = (
-    Switch(("first_branch_stays", "fence_epochs"), "fork", "I3: .* committed tokens are not"),
+    Switch(("first_branch_stays", "fence_epochs"), "fork", "I3: .* are not", with_many_forks),
     Switch(("check_digest",), "safety", "I1", with_misreading_targets),
     Switch(("check_seal",), "safety", "I[1-8]", with_many_flips),
     Switch(("check_identity",), "safety", "I1"),
