@@ -13,7 +13,7 @@ import pytest
 from pipespec.protocol.rules import Rules
 from sim.clients import Violation
 from sim.modes import case_of
-from sim.plan import FOREVER, Case
+from sim.plan import FOREVER, Case, Restart
 from sim.scenario import run_case
 
 MOST_SEEDS = 150
@@ -38,6 +38,13 @@ def with_many_forks(case: Case) -> Case:
 def with_misreading_targets(case: Case) -> Case:
     targets = tuple(f"stage.{case.target}.r{index}." for index in range(case.chain[-1].replicas))
     return replace(case, plan=replace(case.plan, misreads=targets))
+
+
+def with_a_wrong_rollout(case: Case) -> Case:
+    """Under the name of a target comes a process of another chain, while the former one's words are under way."""
+    target = f"stage.{case.target}.r0."
+    rollout = Restart(target, 0.8, 0.05, "tokenizer"), Restart(target, 2.02, 0.0)
+    return replace(case, plan=replace(case.plan, restarts=(*case.plan.restarts, *rollout)))
 
 
 def with_many_flips(case: Case) -> Case:
@@ -81,7 +88,7 @@ SWITCHES = (
     Switch(("suspect_stalled",), "core", "I5: no end"),
     Switch(("target_alone_resets_stall",), "core", "I5: no end"),
     Switch(("decode_alone",), "core", "I5: no end"),
-    Switch(("fence_incarnations",), "safety", "I[1-8]"),
+    Switch(("fence_incarnations",), "safety", "I5: ended with refused", with_a_wrong_rollout),
     Switch(("lease",), "safety", "I6: .* left"),
     Switch(("bury_closed",), "safety", "I7"),
 )
