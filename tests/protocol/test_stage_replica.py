@@ -248,3 +248,15 @@ def test_few_observers_are_told_and_none_for_longer_than_a_minute(bench: Bench) 
         bench.core.on_step(bench.now, began_us=1, took_us=5)
         told.append(sum(isinstance(message, Stepped) for _, message in bench.core.outbox.take()))
     assert told == [4, 0]
+
+
+def test_a_session_that_was_misread_begins_anew_with_the_open_that_answers_its_sync(bench: Bench) -> None:
+    """Found by simulation: a damaged prompt was never put right, since an open only told of what was committed."""
+    bench.hear(replace(OPEN, prompt=ids(1, 3)))
+    log = TokenLog(IDENTITY, OPEN.prompt)
+    log.extend(ids(5))
+    entry = SessionState(SESSION, Epoch(0), Position(1), log.digest_at(1), ids(5))
+    assert any(isinstance(message, Sync) for message in bench.hear(State((entry,))))
+    bench.hear(replace(OPEN, committed=ids(5)))
+    assert bench.core.orders[1:] == [FreeCache(SESSION), OpenCache(replace(OPEN, committed=ids(5)))]
+    assert bench.core.sessions[SESSION].claims.log.digest_at(1) == log.digest_at(1)

@@ -1,102 +1,105 @@
-"""One seed from start to verdict: clients under faults, healing, completion, and nothing left behind."""
+"""One case from start to verdict: clients under faults, healing, completion, and nothing left behind."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from random import Random
+from collections import Counter
+from dataclasses import dataclass
 
-from pipespec.planner.simulation.nodes import StageNode
-from pipespec.protocol.ids import SessionId
 from pipespec.protocol.rules import Rules
-from sim.plan import Plan, draw_plan
-from sim.world import DEFAULT_CHAIN, TIMERS, WINDOW, FaultyWorld, MoodyDevice, StageSpec, Violation
+from sim.clients import Violation
+from sim.modes import case_of
+from sim.plan import FOREVER, Case, dump_case
+from sim.world import FaultyWorld
 
-HEAL_S = 3.0
-PROGRESS_S = 8.0
-"""After healing, everything ends within this virtual time; a clean run takes about one second."""
-
-
-def chain_of(random: Random) -> tuple[StageSpec, ...]:
-    """Two to four stages, one or two replicas, good and bad drafts."""
-    drafts = [
-        StageSpec(random.uniform(0.001, 0.02), random.choice([0.0, 0.5, 0.8, 0.95]), random.choice([1, 1, 2]))
-        for _ in range(random.choice([1, 2, 2, 3]))
-    ]
-    if random.random() < 0.3:
-        drafts[0] = replace(drafts[0], is_model_free=True, lookahead=16)
-    return (*drafts, StageSpec(0.03, 1.0, random.choice([1, 2])))
+SLICE_S = 0.1
+AGREEING = ("safety", "fork")
+"""Modes in which everybody is well in the end."""
 
 
-def run_seed(seed: int, *, rules: Rules | None = None, plan: Plan | None = None) -> FaultyWorld:
-    """Run one seed.
+@dataclass(frozen=True)
+class Verdict:
+    """What a case that violates nothing was like.
+
+    Attributes:
+        took_s: virtual seconds until everyone was served.
+        pauses_s: the longest of every session that a fault may have touched; in single-fault mode.
+        faults: how often each class struck.
+    """
+
+    took_s: float
+    sessions: int
+    tokens: int
+    messages: int
+    said: int
+    pauses_s: tuple[float, ...]
+    faults: Counter[str]
+
+
+def run_seed(mode: str, seed: int, *, rules: Rules | None = None) -> Verdict:
+    """Run the case of a seed, see ``run_case``."""
+    return run_case(case_of(mode, seed), rules=rules)
+
+
+def run_case(case: Case, *, rules: Rules | None = None) -> Verdict:
+    """Run a case.
 
     Raises:
-        Violation: an invariant is broken; the message holds seed and plan.
+        Violation: an invariant is broken, or a core has raised; the message holds the case and how to repeat it.
     """
-    random = Random(seed)
-    chain = chain_of(random) if plan is None else DEFAULT_CHAIN
-    names = [f"stage.{rank}.r{index}." for rank, spec in enumerate(chain) for index in range(spec.replicas)]
-    plan = plan or draw_plan(random, [*names, "gateway.g0."], HEAL_S)
-    world = FaultyWorld(seed, plan, chain=chain, rules=rules)
     try:
-        _drive(world, random)
-    except Violation as violation:
-        raise Violation(f"seed {seed}: {violation}\n{plan}\n{chain}") from violation
-    return world
+        return _verdict(FaultyWorld(case, rules))
+    except Exception as problem:
+        raise Violation(f"{_told(problem)}\n{repeat(case)}\n{dump_case(case)}") from problem
 
 
-def _drive(world: FaultyWorld, random: Random) -> None:
-    sessions = []
-    world.run(0.1)
-    for _ in range(random.randint(2, 5)):
-        stop_ids = tuple(random.randrange(997) for _ in range(random.choice([0, 0, 20])))
-        sessions.append(
-            world.open(
-                num_prompt=random.choice([1, 5, 40]),
-                max_tokens=random.randint(1, 48),
-                seed=random.getrandbits(60),
-                stop_ids=stop_ids,
-            )
+def repeat(case: Case) -> str:
+    """The command that runs the case of this seed again."""
+    return f"make sim SIM_FLAGS='--mode {case.mode} --seed {case.seed}'"
+
+
+def _told(problem: Exception) -> str:
+    return str(problem) if isinstance(problem, Violation) else f"{type(problem).__name__}: {problem}"
+
+
+def _verdict(world: FaultyWorld) -> Verdict:
+    case, watch = world.case, world.watch
+    last_s = max(case.plan.heal_s if not case.fault else 0.0, *(request.at_s for request in case.requests))
+    while not (world.now >= last_s and world.all_served):
+        world.run(world.now + SLICE_S)
+        watch.check_tables(world.awake)
+        if case.mode in AGREEING and world.now > case.settled_s + 2 * case.timers.dead_s:
+            watch.check_agreement(world.gateways, world.awake)
+        if world.now > last_s + case.patience_s:
+            _give_up(world)
+    took_s = world.now
+    clients = list(watch.clients.values())
+    world.run(max(world.now, case.settled_s) + case.longest_rest_s + 1.02 * case.timers.lease_s + 0.2)
+    awake = world.awake
+    watch.check_tables(awake)
+    watch.check_leftovers(world.gateways, awake)
+    watch.check_messages()
+    pauses_s = tuple(client.longest_pause_s for client in clients)
+    if max(pauses_s, default=0.0) > case.budget_s:
+        raise Violation(
+            f"{case.fault}: a client waited {max(pauses_s):.3f} s, the budget is {case.budget_s:.2f} s"
         )
-        world.run(world.now + random.uniform(0, 0.5))
-        _check_memory(world)
-        if random.random() < 0.2:
-            world.cancel(random.choice(sessions))
-    while world.now < world.plan.heal_s:
-        world.run(world.now + 0.1)
-        _check_memory(world)
-    finished = world.run(
-        world.now + PROGRESS_S, done=lambda: all(client.end is not None for client in world.clients.values())
+    return Verdict(
+        took_s=took_s,
+        sessions=len(clients),
+        tokens=sum(len(client.received) for client in clients),
+        messages=world.messages,
+        said=watch.said,
+        pauses_s=pauses_s if case.budget_s < FOREVER else (),
+        faults=world.faults,
     )
-    if not finished:
-        stuck = [(len(c.received), len(c.expected)) for c in world.clients.values() if c.end is None]
-        raise Violation(f"no end {PROGRESS_S} s after healing: tokens (received, expected) {stuck}")
-    world.run(world.now + TIMERS.lease_s + 1.0)
-    _check_leftovers(world)
 
 
-def _caches(world: FaultyWorld) -> list[tuple[StageNode, set[SessionId]]]:
-    """Stage replicas that run, with the sessions that their devices hold."""
-    return [(n, set(n.device.caches)) for n in world.stages if isinstance(n.device, MoodyDevice)]
-
-
-def _check_memory(world: FaultyWorld) -> None:
-    """What a stage holds is bounded by what the gateway committed plus one window, and its tables by its sessions."""
-    for node, caches in _caches(world):
-        for session_id, session in node.core.sessions.items():
-            owner = world.gateway.core.sessions.get(session_id)
-            if owner is not None and len(session.claims) > owner.committed + WINDOW:
-                raise Violation(f"{len(session.claims)} tokens held, {owner.committed} committed")
-        if caches != set(node.core.sessions):
-            raise Violation("caches and sessions differ")
-        if node.core.num_remembered > 2 * len(world.clients):
-            raise Violation(f"{node.core.num_remembered} closed or unknown sessions remembered")
-
-
-def _check_leftovers(world: FaultyWorld) -> None:
-    """A lease after the last session's end nobody holds anything."""
-    if world.gateway.core.sessions:
-        raise Violation("sessions left at the gateway")
-    for node, caches in _caches(world):
-        if node.core.sessions or caches:
-            raise Violation(f"{len(node.core.sessions)} sessions left at {node.inbox.decode()}")
+def _give_up(world: FaultyWorld) -> None:
+    stuck = [
+        f"{len(client.received)} of {client.request.max_tokens}"
+        for client in world.watch.clients.values()
+        if not client.is_over
+    ]
+    raise Violation(
+        f"I5: no end {world.case.patience_s} s after healing: {', '.join(stuck)} tokens; {world.unserved} clients unserved"
+    )

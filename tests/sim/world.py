@@ -1,155 +1,109 @@
 """The planner's world with faults: virtual time, a faulty network, and the protocol core exactly as the services run it.
 
-One seeded ``Random``, no wall clock, no dependence on hash seeds: a failing seed reproduces itself. Messages go through the
-real codec.
+One seeded ``Random``, no wall clock, no dependence on hash seeds: a failing case reproduces itself. Every node has a clock of
+its own, may crash, freeze (it reads and says nothing) or hang (it beats, but its loop stands still).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
+from pipespec.ops.errors import Overloaded, Unavailable
 from pipespec.planner.simulation.nodes import GatewayNode, StageNode, StepLimits
-from pipespec.planner.simulation.world import Copy, World
-from pipespec.protocol.codec import decode, encode
+from pipespec.planner.simulation.world import Node, World
 from pipespec.protocol.fleet import Fleet
-from pipespec.protocol.gateway_replica import Counted, Ended, Event, GatewayReplica, Skewed
-from pipespec.protocol.ids import Incarnation, Rank, SessionId, TokenId, Topic, gateway_inbox, stage_inbox
-from pipespec.protocol.messages import EndReason, Envelope
+from pipespec.protocol.gateway_replica import Event, GatewayReplica
+from pipespec.protocol.ids import Incarnation, Rank, SessionId, TokenId, Topic, gateway_inbox
+from pipespec.protocol.messages import EndReason, Envelope, Open
 from pipespec.protocol.place import Place
 from pipespec.protocol.rules import Rules
 from pipespec.protocol.sampling import Sampling
 from pipespec.protocol.stage_replica import StageReplica
 from pipespec.protocol.stage_session import StageLimits
 from pipespec.protocol.timers import Timers
-from pipespec.protocol.work import Work
-from sim.model import CONTEXT, VOCAB, HashModel, language_of, target_output
-from sim.plan import Plan
+from sim.clients import Client
+from sim.invariants import WINDOW, Watch
+from sim.model import CONTEXT, VOCAB, MoodyDevice, Voices, voices_of
+from sim.network import FaultyNetwork
+from sim.plan import Case, Request, StageSpec
 
-TIMERS = Timers(heartbeat_s=0.05, dead_s=0.3, stall_s=1.0, lease_s=3.0, sync_s=0.025)
 TICK_S = 0.025
-WINDOW = 20
-"""Uncommitted tokens at most; small, so that back-pressure is reached."""
-TOKENIZER = bytes(range(16))
-WEIGHTS = b"w" * 16
-GATEWAY = gateway_inbox("g0")
-
-
-@dataclass
-class StageSpec:
-    """One stage of the simulated chain: ``step_s`` seconds a step, ``agreement`` with the next one; not the target's."""
-
-    step_s: float
-    agreement: float
-    replicas: int = 1
-    lookahead: int = 8
-    max_batch: int = 8
-    max_tokens: int = 40
-    is_model_free: bool = False
-
-
-DEFAULT_CHAIN = (StageSpec(0.004, 0.7), StageSpec(0.012, 0.85), StageSpec(0.04, 1.0))
-
-
-class Violation(AssertionError):
-    """An invariant does not hold; the message names the seed's plan."""
-
-
-@dataclass
-class Client:
-    """One session as its client sees it, with what it must see."""
-
-    expected: list[TokenId]
-    opened_s: float
-    received: list[int] = field(default_factory=list)
-    end: EndReason | None = None
-    ended_s: float = 0.0
-    cancelled: bool = False
-
-
-class FaultyNetwork:
-    """Loses, doubles and delays as the plan says; what arrives has gone through the codec."""
-
-    def __init__(self, random: Random, plan: Plan) -> None:
-        self._random = random
-        self._plan = plan
-
-    def carry(self, now: float, envelope: Envelope, sink: Topic) -> Iterable[Copy]:
-        """None, one or two copies, each after a time of its own."""
-        random, plan = self._random, self._plan
-        faulty = now < plan.heal_s
-        copies = 1
-        if faulty:
-            if self._is_cut(now, envelope.sender, sink) or random.random() < plan.drop:
-                return
-            copies += random.random() < plan.duplicate
-        arriving = decode(encode(envelope))
-        for _ in range(copies):
-            delay_s = random.uniform(0.0002, 0.001)
-            if faulty and random.random() < plan.spike:
-                delay_s += random.uniform(0, plan.max_spike_s)
-            yield delay_s, arriving
-
-    def _is_cut(self, now: float, source: Topic, sink: Topic) -> bool:
-        return any(
-            cut.start <= now < cut.end
-            and cut.source in (source.decode(), "*")
-            and cut.sink in (sink.decode(), "*")
-            for cut in self._plan.cuts
-        )
-
-
-class MoodyDevice(HashModel):
-    """Computes a stage's steps, now slower, now faster, and slower still where the plan says so."""
-
-    def __init__(self, world: FaultyWorld, rank: int, inbox: Topic, spec: StageSpec) -> None:
-        super().__init__(world.language, rank, is_model_free=spec.is_model_free)
-        self._world = world
-        self._inbox = inbox
-        self._step_s = spec.step_s
-
-    def seconds(self, batch: Sequence[Work]) -> float:
-        """How long the step takes, however large it is."""
-        del batch
-        world = self._world
-        slow = dict(world.plan.slow).get(self._inbox.decode(), 1.0) if world.now < world.plan.heal_s else 1.0
-        return self._step_s * slow * world.random.uniform(0.9, 1.1)
+TOKENIZER, OTHER_TOKENIZER = bytes(range(16)), bytes(range(1, 17))
+WEIGHTS, OTHER_WEIGHTS = b"w" * 16, b"x" * 16
 
 
 class FaultyWorld(World):
-    """One run: a chain, a plan, some clients."""
+    """One run of a case."""
 
-    def __init__(
-        self, seed: int, plan: Plan, *, chain: Sequence[StageSpec] = DEFAULT_CHAIN, rules: Rules | None = None
-    ) -> None:
-        self.random = Random(seed)
-        super().__init__(FaultyNetwork(self.random, plan), tick_s=TICK_S)
-        self.plan, self.chain, self.rules = plan, chain, rules or Rules()
-        self.language = language_of([spec.agreement for spec in chain[:-1]])
-        self.clients: dict[SessionId, Client] = {}
-        fleet = Fleet(num_stages=len(chain), tokenizer=TOKENIZER, timers=TIMERS)
-        core = GatewayReplica(fleet, TIMERS, self.rules)
-        self.gateway = GatewayNode(self, core, GATEWAY, self._incarnation(), on_event=self.check_event)
-        self.join(self.gateway, first_tick_s=self.random.uniform(0, TICK_S))
-        for rank, spec in enumerate(chain):
-            for index in range(spec.replicas):
-                self._start_stage(stage_inbox(Rank(rank), f"r{index}"))
+    def __init__(self, case: Case, rules: Rules | None = None) -> None:
+        self.case, self.rules = case, rules or Rules()
+        self.random = Random(case.seed)
+        self.network = FaultyNetwork(self.random, case.plan, self.rules)
+        self.watch = Watch(case)
+        super().__init__(self.network, tick_s=TICK_S, witness=self.watch)
+        self.faults: Counter[str] = self.network.faults
+        self.unserved = 0
+        self._timers = Timers(**vars(case.timers))
+        self._voices = {
+            weights: voices_of([spec.agreement for spec in case.chain[:-1]], fork=case.fork, seed=seed)
+            for seed, weights in enumerate((WEIGHTS, OTHER_WEIGHTS))
+        }
+        self._clocks = {clock.node.encode(): (clock.origin_s, clock.rate) for clock in case.plan.clocks}
+        self._slow = {node.encode(): factor for node, factor in case.plan.slow}
+        self._frozen: dict[Topic, float] = {}
+        self._hung: dict[Topic, float] = {}
+        self._backlog: dict[Topic, deque[Envelope]] = {}
+        for index in range(case.gateways):
+            self._start_gateway(gateway_inbox(f"g{index}"))
+        for inbox in case.stages():
+            self._start_stage(inbox)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        def at(when_s: float, action: Callable[..., None], *arguments: object) -> None:
+            self.after(when_s, lambda: action(*arguments))
+
+        plan = self.case.plan
         for restart in plan.restarts:
-            self.after(restart.at, lambda r=restart: self._crash(r.node.encode(), r.down_s))  # type: ignore[misc] # mypy does not infer lambdas with defaults
+            at(restart.at, self._crash, restart.node.encode(), restart.down_s, restart.skew)
+        for kind, spans in (("frozen", plan.freezes), ("hung", plan.hangs)):
+            for span in spans:
+                at(span.start, self._rest, kind, span.node.encode(), span.end)
+        for leap in plan.leaps:
+            at(leap.at, self._leap, leap.node.encode(), leap.by_s)
+        for joiner in plan.joiners:
+            at(joiner.at, self._start_stage, joiner.node.encode(), joiner.skew)
+        self.faults["slowed"] += len(plan.slow)
+        for request in self.case.requests:
+            at(request.at_s, self._come, request)
 
-    def _incarnation(self) -> Incarnation:
-        return Incarnation(self.random.getrandbits(64))
+    # Nodes
 
-    def _start_stage(self, inbox: Topic) -> None:
+    def _start_gateway(self, inbox: Topic) -> None:
+        fleet = Fleet(
+            num_stages=len(self.case.chain), tokenizer=TOKENIZER, timers=self._timers, rules=self.rules
+        )
+        core = GatewayReplica(fleet, self._timers, self.rules)
+
+        def tell(event: Event) -> None:
+            self.watch.now = self.now
+            self.watch.on_event(node, event)
+
+        node = GatewayNode(self, core, inbox, self._incarnation(), on_event=tell)
+        self._begin(node)
+
+    def _start_stage(self, inbox: Topic, skew: str = "") -> None:
         _, rank, replica, _ = inbox.decode().split(".")
-        spec = self.chain[int(rank)]
+        spec = self.case.chain[int(rank)]
         place = Place(
             rank=Rank(int(rank)),
             replica=replica,
-            num_stages=len(self.chain),
-            weights=WEIGHTS,
-            tokenizer=TOKENIZER,
+            num_stages=len(self.case.chain),
+            weights=OTHER_WEIGHTS if skew == "weights" else WEIGHTS,
+            tokenizer=OTHER_TOKENIZER if skew == "tokenizer" else TOKENIZER,
             vocab_size=VOCAB,
         )
         limits = StageLimits(
@@ -159,70 +113,244 @@ class FaultyWorld(World):
             is_model_free=spec.is_model_free,
             max_window=WINDOW,
         )
+        if skew:
+            self.faults[f"joined_with_other_{skew}"] += 1
+            self.watch.foreign[inbox] = skew
+        else:
+            self.watch.foreign.pop(inbox, None)
         node = StageNode(
             self,
-            StageReplica(place, limits, TIMERS, self.rules),
-            MoodyDevice(self, int(rank), inbox, spec),
+            StageReplica(place, limits, self._timers, self.rules),
+            self._device(inbox, spec, int(rank), self._voices[OTHER_WEIGHTS if skew else WEIGHTS]),
             StepLimits(max_batch=spec.max_batch, max_tokens=spec.max_tokens),
             self._incarnation(),
+            heartbeat_s=self.case.timers.heartbeat_s,
         )
+        self._begin(node)
+
+    def _device(self, inbox: Topic, spec: StageSpec, rank: int, voices: Voices) -> MoodyDevice:
+        slow, heal_s, random = self._slow.get(inbox, 1.0), self.case.plan.heal_s, self.random
+
+        def seconds() -> float:
+            return spec.step_s * (slow if self.now < heal_s else 1.0) * (0.9 + 0.2 * random.random())
+
+        index = int(inbox.decode().split(".")[2][1:])
+        return MoodyDevice(
+            voices,
+            rank,
+            index,
+            is_model_free=spec.is_model_free,
+            has_moods=self.case.moods,
+            step_seconds=seconds,
+        )
+
+    def _incarnation(self) -> Incarnation:
+        return Incarnation(self.random.getrandbits(64))
+
+    def _begin(self, node: StageNode | GatewayNode) -> None:
+        if self.case.plan.deaf_s and (self.now > 0 or self.random.random() < 0.5):
+            self.network.deaf_until[node.inbox] = self.now + self.case.plan.deaf_s
         self.join(node, first_tick_s=self.random.uniform(0, TICK_S))
 
-    def _crash(self, inbox: Topic, down_s: float) -> None:
+    def _crash(self, inbox: Topic, down_s: float, skew: str) -> None:
+        node = self.nodes.get(inbox)
+        if node is None:
+            return
+        self.faults["gateway_crashed" if isinstance(node, GatewayNode) else "stage_crashed"] += 1
         self.leave(inbox)
-        self.after(down_s, lambda: self._start_stage(inbox))
+        for table in (self._frozen, self._hung, self._backlog):
+            table.pop(inbox, None)
+        if isinstance(node, GatewayNode):
+            for session in node.core.sessions:
+                client = self.watch.clients[session]
+                client.is_cut, client.ended_s = True, self.now
+            self.after(down_s, lambda: self._start_gateway(inbox))
+        else:
+            self.after(down_s, lambda: self._start_stage(inbox, skew))
+
+    def _rest(self, kind: str, inbox: Topic, until_s: float) -> None:
+        if self.nodes.get(inbox) is None:
+            return
+        self.faults[kind] += 1
+        resting = self._frozen if kind == "frozen" else self._hung
+        resting[inbox] = max(until_s, resting.get(inbox, 0.0))
+        self.after(until_s - self.now, lambda: self._wake(inbox))
+
+    def _wake(self, inbox: Topic) -> None:
+        for resting in (self._frozen, self._hung):
+            if resting.get(inbox, self.now + 1) <= self.now:
+                del resting[inbox]
+        node = self.nodes.get(inbox)
+        if node is None or self._rests(inbox):
+            return
+        self.watch.now = self.now
+        if isinstance(node, GatewayNode):
+            self.watch.heard(inbox)
+        if self.random.random() < 0.5:
+            self._tick_now(node)
+        for envelope in self._backlog.pop(inbox, ()):
+            self.faults["replayed"] += 1
+            self._deliver(inbox, envelope)
+
+    def _rests(self, inbox: Topic) -> bool:
+        return inbox in self._frozen or inbox in self._hung
+
+    def _leap(self, inbox: Topic, by_s: float) -> None:
+        self.faults["clock_leapt"] += 1
+        origin_s, rate = self._clocks.get(inbox, (0.0, 1.0))
+        self._clocks[inbox] = (origin_s + by_s, rate)
+        self.watch.now = self.now
+        self.watch.heard(inbox)
+
+    # What the planner's world asks
+
+    def clock(self, inbox: Topic) -> float:
+        """The node's own monotonic clock."""
+        mine = self._clocks.get(inbox)
+        return self.now if mine is None else mine[0] + mine[1] * self.now
+
+    def after_step(self, node: Node, seconds: float, action: Callable[[], None]) -> None:
+        """As the planner's, but a node that is frozen or hangs goes on later."""
+
+        def end() -> None:
+            inbox = node.inbox
+            if not self.is_alive(node):
+                return
+            if (self._frozen or self._hung) and self._rests(inbox):
+                self.after(max(self._frozen.get(inbox, 0.0), self._hung.get(inbox, 0.0)) - self.now, end)
+                return
+            self.watch.now = self.now
+            action()
+
+        self.after(seconds, end)
+
+    def _deliver(self, sink: Topic, envelope: Envelope) -> None:
+        node = self.nodes.get(sink)
+        if node is None:
+            return
+        if (self._frozen or self._hung) and self._rests(sink):
+            self._keep(sink, envelope)
+            return
+        self.messages += 1
+        self.watch.now = self.now
+        if isinstance(node, GatewayNode):
+            self.watch.on_target_beat(sink, envelope)
+            node.receive(envelope)
+            self.watch.on_gateway(node)
+        else:
+            assert isinstance(node, StageNode)
+            if sink in self.watch.misreading:
+                envelope = self._misread(envelope)
+            node.receive(envelope)
+            self.watch.on_stage(node, envelope)
+
+    def _misread(self, envelope: Envelope) -> Envelope:
+        """What a damaged memory makes of a message after its seal was checked."""
+        message = envelope.message
+        if not isinstance(message, Open) or self.now >= self.case.plan.heal_s or self.random.random() < 0.5:
+            return envelope
+        self.faults["misread"] += 1
+        wrong = TokenId((message.prompt[0] + 1) % VOCAB)
+        return replace(envelope, message=replace(message, prompt=(wrong, *message.prompt[1:])))
+
+    def _keep(self, sink: Topic, envelope: Envelope) -> None:
+        """What waits for a frozen node waits in the broker, which drops the newest; a hung one's own inbox, the oldest."""
+        backlog = self._backlog.setdefault(sink, deque())
+        if len(backlog) >= self.case.plan.hwm:
+            self.faults["overflowed"] += 1
+            if sink in self._frozen:
+                return
+            backlog.popleft()
+        backlog.append(envelope)
+
+    def _tick(self, inbox: Topic) -> None:
+        node = self.nodes[inbox]
+        if node is not None and inbox not in self._frozen:
+            self.watch.now = self.now
+            if inbox not in self._hung:
+                self._tick_now(node)
+            elif isinstance(node, StageNode):
+                node.beat()
+        self.after(TICK_S, lambda: self._tick(inbox))
+
+    def _tick_now(self, node: Node) -> None:
+        node.tick()
+        if isinstance(node, GatewayNode):
+            self.watch.on_gateway(node)
 
     @property
     def stages(self) -> list[StageNode]:
         """Stage replicas that run now."""
         return [node for node in self.nodes.values() if isinstance(node, StageNode)]
 
+    @property
+    def gateways(self) -> list[GatewayNode]:
+        """Gateways that run now."""
+        return [node for node in self.nodes.values() if isinstance(node, GatewayNode)]
+
+    @property
+    def awake(self) -> list[StageNode]:
+        """Stage replicas that neither rest nor are dead."""
+        return [node for node in self.stages if not self._rests(node.inbox)]
+
     # Clients
 
-    def open(
-        self, *, num_prompt: int, max_tokens: int, seed: int, stop_ids: tuple[int, ...] = ()
-    ) -> SessionId:
-        """A client asks for tokens; tries again while no target is ready."""
-        session = SessionId(self.random.randbytes(16))
-        prompt = tuple(TokenId(self.random.randrange(VOCAB)) for _ in range(num_prompt))
-        expected = target_output(self.language, prompt, seed=seed, num_tokens=max_tokens, stop_ids=stop_ids)
-        self.clients[session] = Client(expected, self.now)
-        sampling = Sampling(max_tokens=max_tokens, temperature=1.0, seed=seed, stop_ids=stop_ids)
-
-        def attempt() -> None:
-            if self.gateway.core.fleet.target(self.now) is None:
-                self.after(0.05, attempt)
-                return
-            self.gateway.core.open(self.now, session, prompt=prompt, sampling=sampling)
-            self.gateway.turn()
-
-        attempt()
-        return session
-
-    def cancel(self, session: SessionId) -> None:
-        """The client goes away."""
-        client = self.clients[session]
-        if client.end is None:
-            client.cancelled = True
-            self.gateway.core.close(session, EndReason.CANCELLED)
-            self.gateway.turn()
-
-    def check_event(self, event: Event) -> None:
-        """Invariants on everything that a client sees: exact, in order, once, nothing after the end."""
-        if isinstance(event, Counted | Skewed):
+    def _come(self, request: Request) -> None:
+        """A client asks for tokens; it tries again while there is no gateway or no target."""
+        inbox = gateway_inbox(f"g{request.gateway}")
+        node = self.nodes.get(inbox)
+        if node is None or self._rests(inbox):
+            self._come_later(request)
             return
-        client = self.clients[event.session]
-        if client.end is not None:
-            raise Violation(f"{event} after the end")
-        if isinstance(event, Ended):
-            client.end, client.ended_s = event.reason, self.now
-            if not client.cancelled and client.received != client.expected:
-                raise Violation(
-                    f"ended with {len(client.received)} of {len(client.expected)} tokens: {event}"
-                )
+        assert isinstance(node, GatewayNode)
+        session_id = SessionId(self.random.randbytes(16))
+        prompt = tuple(TokenId(self.random.randrange(VOCAB)) for _ in range(request.num_prompt))
+        sampling = Sampling(
+            max_tokens=request.max_tokens, temperature=1.0, seed=request.seed, stop_ids=request.stop_ids
+        )
+        try:
+            session = node.core.open(self.clock(inbox), session_id, prompt=prompt, sampling=sampling)
+        except (Unavailable, Overloaded):
+            self._come_later(request)
             return
-        if event.start != len(client.received):
-            raise Violation(f"position {event.start} after {len(client.received)} tokens")
-        client.received.extend(event.tokens)
-        if client.received != client.expected[: len(client.received)]:
-            raise Violation(f"tokens differ from the target's own at or before {len(client.received)}")
+        self.watch.clients[session_id] = Client.of(
+            session_id,
+            request,
+            gateway=inbox,
+            voices=self._voices[session.identity.weights],
+            num_targets=self.case.chain[-1].replicas,
+            identity=session.identity,
+            prompt=prompt,
+            now=self.now,
+        )
+        node.turn()
+        self.after(request.cancel_s, lambda: self._cancel(session_id))
+
+    def _come_later(self, request: Request) -> None:
+        self.unserved += 1
+        self.after(0.05, lambda: self._come_again(request))
+
+    def _come_again(self, request: Request) -> None:
+        self.unserved -= 1
+        self._come(request)
+
+    def _cancel(self, session_id: SessionId) -> None:
+        """The client goes away, unless it was served."""
+        client = self.watch.clients[session_id]
+        node = self.nodes.get(client.gateway)
+        if client.is_over or not isinstance(node, GatewayNode) or self._rests(client.gateway):
+            return
+        self.faults["cancelled"] += 1
+        client.is_cancelled = True
+        self.watch.now = self.now
+        node.core.close(session_id, EndReason.CANCELLED)
+        node.turn()
+
+    @property
+    def all_served(self) -> bool:
+        """Every client has come and has its end."""
+        return (
+            self.unserved == 0
+            and len(self.watch.clients) == len(self.case.requests)
+            and all(client.is_over for client in self.watch.clients.values())
+        )

@@ -26,6 +26,7 @@ from pipespec.protocol.ids import (
     observer_inbox,
 )
 from pipespec.protocol.messages import Envelope, Segment, SegmentKind
+from pipespec.protocol.seal import seal
 
 TOKENS = 8
 _UNDER_WAY = HIGH_WATER_MARK // 2
@@ -67,7 +68,7 @@ def flood(
         connect(out, publish_to, keys)
         connect(back, subscribe_at, keys)
         back.set(zmq.RCVTIMEO, 20)
-        frames = (inbox, encode(_speculation(inbox)))
+        frames = (inbox, seal(inbox, encode(_speculation(inbox))))
         _join(out, back, frames)
         began_s = time.perf_counter()
         _pass(out, back, frames, messages)

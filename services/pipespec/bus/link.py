@@ -28,6 +28,7 @@ from pipespec.ops.pipeline import BrokerSettings
 from pipespec.protocol.codec import decode, encode, kind_of
 from pipespec.protocol.ids import FLEET, Incarnation, Topic
 from pipespec.protocol.messages import Echo, Envelope, GatewayHeartbeat, Heartbeat, Message
+from pipespec.protocol.seal import seal, unseal
 
 MAX_QUEUED = 10_000
 """Received messages that wait for the process at most."""
@@ -197,7 +198,8 @@ class BusLink:
     def _send(self, pub: Socket, topic: Topic, message: Message) -> None:
         self._number += 1
         self.sent[kind_of(message)] += 1
-        pub.send_multipart((topic, encode(Envelope(self.inbox, self.incarnation, self._number, message))))
+        packed = encode(Envelope(self.inbox, self.incarnation, self._number, message))
+        pub.send_multipart((topic, seal(topic, packed)))
 
     def _speak(self, pub: Socket) -> None:
         now = time.monotonic()
@@ -248,4 +250,4 @@ class BusLink:
 def _payload(frames: list[bytes]) -> bytes:
     if len(frames) != 2:
         raise MalformedMessage(f"expected 2 frames, topic and message, got {len(frames)}")
-    return frames[1]
+    return unseal(*frames)

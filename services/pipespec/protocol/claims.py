@@ -97,6 +97,8 @@ class ClaimedLog:
         if committed <= len(self.log) and self.log.digest_at(committed) == digest:
             self._raise(self.gateway, committed)
             return Merge.APPLIED
+        if not self._rules.state_corrects:
+            return Merge.STALE
         base = Position(committed - len(tail))
         if base > len(self.log):
             return Merge.GAP

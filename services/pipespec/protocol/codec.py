@@ -51,6 +51,7 @@ from pipespec.protocol.schema import (
     tokens,
     uint,
 )
+from pipespec.protocol.seal import SEAL_LEN
 from pipespec.protocol.streams import (
     MAX_FRAME_BYTES,
     MAX_FRAMES,
@@ -256,7 +257,7 @@ def encode(envelope: Envelope) -> bytes:
     sender = envelope.sender.decode()
     body = KINDS[kind].pack(envelope.message)
     packed: bytes = msgpack.packb([VERSION, kind, sender, envelope.incarnation, envelope.number, body])
-    if len(packed) > MAX_MESSAGE_BYTES:
+    if len(packed) + SEAL_LEN > MAX_MESSAGE_BYTES:
         raise InvariantBroken(f"a {kind} of {len(packed)} bytes; nobody reads more than {MAX_MESSAGE_BYTES}")
     return packed
 
@@ -280,7 +281,7 @@ def decode(data: bytes) -> Envelope:
     if struct is None:
         raise MalformedMessage("unknown kind of message")
     try:
-        message = struct.unpack(body, kind=SegmentKind(kind)) if struct is _SEGMENT else struct.unpack(body)
+        message = struct.unpack(body, SegmentKind(kind)) if struct is _SEGMENT else struct.unpack(body)
     except RequestError as error:  # sampling parameters check their own ranges
         raise MalformedMessage(f"{kind}: {error}") from None
     _check_sense(message)

@@ -19,7 +19,10 @@ def schema() -> dict[str, Any]:
     """Envelope and body of every kind: field names in order, with type, unit and limit."""
     return {
         "version": VERSION,
-        "frames": ["topic: the reader's inbox, ends in a dot", "message: msgpack array, see envelope"],
+        "frames": [
+            "topic: the reader's inbox, ends in a dot",
+            "message: msgpack array, see envelope; then CRC-32 (4 bytes, little-endian) of topic and array",
+        ],
         "envelope": ENVELOPE,
         "max_message_bytes": MAX_MESSAGE_BYTES,
         "kinds": {

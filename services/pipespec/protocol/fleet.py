@@ -2,7 +2,8 @@
 
 Sans-I/O. A replica counts while its last heartbeat is younger than ``dead_s`` and its loop has turned within
 ``hung_s``. A route needs a target; every other stage is optional, because a pipeline without drafts is slower, never
-stuck (DESIGN section 3, rule 4). The first usable target pins the weights; others are incompatible while it lasts.
+stuck (DESIGN section 3, rule 4). The first usable target pins the weights: new sessions go to no others while one of these
+is usable. A session that began with other weights keeps to them to its end.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pipespec.protocol.ids import Member, Rank, Topic, stage_inbox
 from pipespec.protocol.messages import ChainIdentity, Heartbeat
 from pipespec.protocol.placement import Placement, PrefixAffinity, PrefixKeys
+from pipespec.protocol.rules import Rules
 from pipespec.protocol.timers import Timers
 
 _FORGET_S = 600.0
@@ -49,7 +51,13 @@ class Fleet:
     """
 
     def __init__(
-        self, *, num_stages: int, tokenizer: bytes, timers: Timers, placement: Placement | None = None
+        self,
+        *,
+        num_stages: int,
+        tokenizer: bytes,
+        timers: Timers,
+        placement: Placement | None = None,
+        rules: Rules | None = None,
     ) -> None:
         self.num_stages = num_stages
         self.tokenizer = tokenizer
@@ -58,6 +66,7 @@ class Fleet:
         self.context_len = 0
         self.incompatible: dict[Member, Heartbeat] = {}
         self._timers = timers
+        self._rules = rules or Rules()
         self._placement = placement or PrefixAffinity()
         self._heard: dict[Member, _Heard] = {}
         self._placed: Counter[Member] = Counter()
@@ -70,23 +79,26 @@ class Fleet:
         return Rank(self.num_stages - 1)
 
     def on_heartbeat(self, now: float, beat: Heartbeat, sender: Topic) -> bool:
-        """Note a heartbeat; False when the replica is not one of this chain (and never gets work)."""
+        """Note a heartbeat; False when the replica is not one of this chain (and gets no new sessions)."""
         member = (beat.rank, beat.replica)
         self._forget(now)
-        belongs = self._belongs(beat, sender)
-        if belongs and beat.rank == self.target_rank and self.target(now) is None:
-            self.weights = beat.weights
-            self.vocab_size, self.context_len = beat.vocab_size, beat.context_len
-        if not (belongs and self._is_compatible(beat)):
+        if not (self._belongs(beat, sender) and self._reads_alike(beat)):
             self.incompatible[member] = beat
             self._heard.pop(member, None)
             return False
-        self.incompatible.pop(member, None)
+        is_first = beat.rank == self.target_rank and self.target(now) is None
         before = self._heard.get(member)
         turned_s = before.turned_s if before and before.beat.turn == beat.turn else now
         placed = before.placed if before else deque(maxlen=_RECENT_BEATS)
         placed.append(self._placed[member])
         self._heard[member] = _Heard(beat, now, turned_s, placed)
+        if is_first and self.is_usable(now, member):
+            self.weights = beat.weights
+            self.vocab_size, self.context_len = beat.vocab_size, beat.context_len
+        if self._is_foreign(beat):
+            self.incompatible[member] = beat
+            return False
+        self.incompatible.pop(member, None)
         return True
 
     def on_endings(self, endings: frozenset[Member]) -> None:
@@ -97,10 +109,15 @@ class Fleet:
         is_of_this_chain = beat.num_stages == self.num_stages and beat.rank < self.num_stages
         return is_of_this_chain and sender == stage_inbox(beat.rank, beat.replica)
 
-    def _is_compatible(self, beat: Heartbeat) -> bool:
-        if beat.rank == self.target_rank:
-            return beat.tokenizer == self.tokenizer and beat.weights == self.weights
-        return beat.tokenizer in (b"", self.tokenizer)
+    def _reads_alike(self, beat: Heartbeat) -> bool:
+        """Whether its token ids mean what they mean to this chain."""
+        any_will_do = beat.rank != self.target_rank and not beat.tokenizer
+        return any_will_do or beat.tokenizer == self.tokenizer or not self._rules.check_identity
+
+    def _is_foreign(self, beat: Heartbeat) -> bool:
+        """Whether it is a target of other weights than those that new sessions get."""
+        is_target = beat.rank == self.target_rank
+        return is_target and beat.weights != self.weights and self._rules.check_identity
 
     def _forget(self, now: float) -> None:
         if now - self._forgot_s < _FORGET_S:
@@ -111,7 +128,10 @@ class Fleet:
 
     def living(self, now: float) -> list[Heartbeat]:
         """Heartbeats of replicas that count now, by rank and name."""
-        alive = [h.beat for h in tuple(self._heard.values()) if now - h.at_s <= self._timers.dead_s]
+        heard = tuple(self._heard.values())
+        alive = [
+            h.beat for h in heard if now - h.at_s <= self._timers.dead_s and not self._is_foreign(h.beat)
+        ]
         return sorted(alive, key=lambda beat: (beat.rank, beat.replica))
 
     def beat_of(self, member: Member) -> Heartbeat | None:
@@ -121,24 +141,30 @@ class Fleet:
 
     def is_usable(self, now: float, member: Member) -> bool:
         """Whether the member lives, turns, is ready and does not end."""
-        heard = self._heard.get(member)
+        heard, rules = self._heard.get(member), self._rules
         return (
             heard is not None
-            and now - heard.at_s <= self._timers.dead_s
-            and now - heard.turned_s <= self._timers.hung_s
+            and (now - heard.at_s <= self._timers.dead_s or not rules.suspect_silent)
+            and (now - heard.turned_s <= self._timers.hung_s or not rules.watch_turns)
             and heard.beat.ready
             and not heard.beat.draining
             and member not in self._endings
         )
 
-    def target(self, now: float) -> Heartbeat | None:
-        """A usable target replica, with or without room for more sessions; None where there is none."""
-        usable = [m for m in self._heard if m[0] == self.target_rank and self.is_usable(now, m)]
+    def target(self, now: float, *, weights: bytes | None = None) -> Heartbeat | None:
+        """A usable target replica, with or without room for more sessions; None where there is none.
+
+        Args:
+            now: seconds.
+            weights: that it must have; those of new sessions when None.
+        """
+        wanted = self.weights if weights is None else weights
+        usable = [m for m in self._heard if m[0] == self.target_rank and self.fits(now, m, wanted)]
         return self.beat_of(min(usable)) if usable else None
 
     def room(self, now: float) -> int:
-        """Sessions that all usable target replicas together still take."""
-        usable = (m for m in self._heard if m[0] == self.target_rank and self.is_usable(now, m))
+        """New sessions that all usable target replicas together still take."""
+        usable = (m for m in self._heard if m[0] == self.target_rank and self.fits(now, m, self.weights))
         return sum(max(0, self._heard[m].beat.max_sessions - self._load(m)) for m in usable)
 
     def route(
@@ -157,20 +183,21 @@ class Fleet:
             now: seconds.
             speculate: False leaves all stages but the target out.
             without: members that must not be in it.
-            identity: what the target must be; any of this chain when None.
+            identity: of a session that has begun; what new ones get when None.
             keep: the present route; its members stay where they are usable.
             prefix: of the session's prompt.
         """
         avoid = frozenset(without)
+        weights = identity.weights if identity else self.weights
         route = [""] * self.num_stages
         for rank in range(self.num_stages):
             if rank != self.target_rank and not speculate:
                 continue
             member = (Rank(rank), keep[rank]) if keep else None
-            if member and member not in avoid and self._fits(now, member, identity):
+            if member and member not in avoid and self.fits(now, member, weights):
                 route[rank] = member[1]
             else:
-                route[rank] = self._pick(now, Rank(rank), avoid, identity, prefix)
+                route[rank] = self._pick(now, Rank(rank), avoid, weights, prefix)
         return tuple(route) if route[-1] else None
 
     def _pick(
@@ -178,7 +205,7 @@ class Fleet:
         now: float,
         rank: Rank,
         avoid: Collection[Member],
-        identity: ChainIdentity | None,
+        weights: bytes,
         prefix: PrefixKeys,
     ) -> str:
         loads = {
@@ -186,16 +213,17 @@ class Fleet:
             for member in self._heard
             if member[0] == rank
             and member not in avoid
-            and self._fits(now, member, identity)
+            and self.fits(now, member, weights)
             and self._has_room(member)
         }
         return self._placement.choose(loads, prefix)[1] if loads else ""
 
-    def _fits(self, now: float, member: Member, identity: ChainIdentity | None) -> bool:
+    def fits(self, now: float, member: Member, weights: bytes) -> bool:
+        """Whether it is usable for a session whose target has these weights."""
         if not self.is_usable(now, member):
             return False
-        is_target = member[0] == self.target_rank
-        return not is_target or identity is None or self._heard[member].beat.weights == identity.weights
+        is_draft = member[0] != self.target_rank
+        return is_draft or self._heard[member].beat.weights == weights or not self._rules.check_identity
 
     def _load(self, member: Member) -> int:
         """Sessions: those that this gateway has placed, and what others have, by the replica's word."""

@@ -123,7 +123,7 @@ class GatewayReplica:
         self._rules = rules or Rules()
         self._peers = Peers(self._rules, dead_s=timers.dead_s)
         self._stated_s = float("-inf")
-        self._target_s = float("-inf")
+        self._served_s: dict[bytes, float] = {}
 
     # Clients
 
@@ -264,6 +264,8 @@ class GatewayReplica:
         member = (message.rank, session.route[message.rank])
         if message.reason is EndReason.REFUSED:
             self.counts["refused"] += 1
+            if not self.fleet.fits(now, member, session.identity.weights):
+                return  # a process that does not belong there took its name: nothing goes there, the right one may come back
             session.avoid(member, until=float("inf"))
             if not self._reroute(now, session) and message.rank == self.fleet.target_rank:
                 self.close(message.session, EndReason.REFUSED)
@@ -279,22 +281,34 @@ class GatewayReplica:
         """State for everyone once per heartbeat; other routes for sessions whose replicas died or stalled."""
         if now - self._stated_s < self._timers.heartbeat_s:
             return
-        self._stated_s = now
-        if self.fleet.target(now) is not None:
-            self._target_s = now
-        elif now - self._target_s > self._timers.lost_s:
-            for session_id in list(self.sessions):
-                self.close(session_id, EndReason.LOST)
+        slept_s, self._stated_s = now - self._stated_s, now
+        self._give_up_the_lost(now, was_asleep=slept_s > self._timers.dead_s)
         for session in list(self.sessions.values()):
             self._look_after(now, session)
-        if self._rules.announce:
+        if self._rules.announce_states:
             self._announce_states()
+
+    def _give_up_the_lost(self, now: float, *, was_asleep: bool) -> None:
+        """End sessions for whose weights no target was usable for long; by weights, since another model may serve.
+
+        What was not heard while this process did not run says nothing.
+        """
+        wanted = {session.identity.weights for session in self.sessions.values()}
+        self._served_s = {
+            weights: now
+            if was_asleep or self.fleet.target(now, weights=weights) is not None
+            else self._served_s.get(weights, now)
+            for weights in wanted
+        }
+        for session in list(self.sessions.values()):
+            if now - self._served_s[session.identity.weights] > self._timers.lost_s:
+                self.close(session.session, EndReason.LOST)
 
     def _look_after(self, now: float, session: GatewaySession) -> None:
         """Reroute when a member is gone, when the target stalls, or when a hole in the route can be filled."""
         target = (self.fleet.target_rank, session.route[-1])
-        if now - session.progress_s > self._patience_s(session):
-            session.num_stalls += 1
+        if self._rules.suspect_stalled and now - session.progress_s > self._patience_s(session):
+            session.suspect(target)
             if not self._reroute(now, session, without=target):
                 session.progress_s = now  # no other target: wait for this one, ask again later
         elif now - session.rerouted_s > self._timers.dead_s:
@@ -309,15 +323,25 @@ class GatewayReplica:
         reading_s = session.num_tokens * self._timers.prefill_s_per_token
         return (self._timers.stall_s + reading_s) * (1 << min(session.num_stalls, 10))
 
-    def _reroute(self, now: float, session: GatewaySession, *, without: Member | None = None) -> bool:
-        route = self.fleet.route(
+    def _other_route(
+        self, now: float, session: GatewaySession, *, without: set[Member]
+    ) -> tuple[str, ...] | None:
+        return self.fleet.route(
             now,
             speculate=session.speculate,
-            without=session.avoided(now) | ({without} if without else set()),
+            without=session.avoided(now) | without,
             identity=session.identity,
             keep=session.route,
             prefix=session.prefix,
         )
+
+    def _reroute(self, now: float, session: GatewaySession, *, without: Member | None = None) -> bool:
+        """Go over to another route where there is one; to a suspected target only when there is no other."""
+        unwanted = {without} if without else set()
+        route = self._other_route(now, session, without=unwanted | session.suspects)
+        if route is None:
+            session.suspects = unwanted  # all were tried: begin again
+            route = self._other_route(now, session, without=unwanted)
         if route is None or route == session.route:
             return False
         self.counts["reroutes"] += 1

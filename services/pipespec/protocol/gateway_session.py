@@ -61,6 +61,7 @@ class GatewaySession:
         self.rerouted_s = now
         self.committed_s = now
         self.num_stalls = 0
+        self.suspects: set[Member] = set()
         self._avoid: dict[Member, float] = {}
         self._log = TokenLog(identity, prompt)
         self._rules = rules
@@ -79,6 +80,11 @@ class GatewaySession:
         self.route = route
         self.inboxes = [stage_inbox(Rank(rank), name) for rank, name in enumerate(route) if name]
         self.target_inbox = stage_inbox(Rank(len(route) - 1), route[-1])
+
+    def suspect(self, target: Member) -> None:
+        """The target let the session rest for too long: until the next commit others are tried first."""
+        self.num_stalls += 1
+        self.suspects.add(target)
 
     def avoid(self, member: Member, *, until: float) -> None:
         """Do not route through ``member`` before ``until``."""
@@ -105,12 +111,17 @@ class GatewaySession:
         if self._rules.check_digest and segment.digest != self._log.digest_at(segment.base):
             return Commit.FORKED
         end = segment.base + len(segment.tokens)
-        if self._log.common_prefix(segment.base, segment.tokens) < min(held, end):
-            return Commit.FORKED
+        fork = self._log.common_prefix(segment.base, segment.tokens)
+        if fork < min(held, end):
+            if self._rules.first_branch_stays:
+                return Commit.FORKED
+            self._log.truncate(fork)
+            held = fork
         if end <= held:
             return Commit.KNOWN
         self._append(segment.tokens[held - segment.base :])
         self.progress_s, self.num_stalls = now, 0
+        self.suspects.clear()
         return Commit.EXTENDED
 
     def _append(self, tokens: tuple[TokenId, ...]) -> None:
@@ -124,10 +135,15 @@ class GatewaySession:
             self.end = EndReason.LENGTH
 
     def reroute(self, now: float, route: tuple[str, ...]) -> None:
-        """Go over to another route: the next epoch starts, the committed prefix goes along."""
+        """Go over to another route: the next epoch starts, the committed prefix goes along.
+
+        A new target gets its time; the move of an optional stage gives an old one none (RELIABILITY R11).
+        """
+        if route[-1] != self.route[-1] or not self._rules.target_alone_resets_stall:
+            self.progress_s = now
         self._set_route(route)
         self.epoch = Epoch(self.epoch + 1)
-        self.progress_s = self.rerouted_s = now
+        self.rerouted_s = now
 
     # What the gateway says of it
 

@@ -40,7 +40,7 @@ class Peers:
 
     def accept(self, now: float, envelope: Envelope) -> bool:
         """Whether the envelope is new and from the living incarnation of its sender."""
-        if not self._rules.fence_epochs:
+        if not self._rules.fence_incarnations:
             return True
         peer = self._peers.get(envelope.sender)
         if peer is None or (envelope.incarnation != peer.incarnation and now - peer.heard_s > self._dead_s):

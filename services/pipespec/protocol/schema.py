@@ -10,10 +10,10 @@ import math
 import sys
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from pipespec.ops.errors import MalformedMessage
+from pipespec.ops.errors import InvariantBroken, MalformedMessage
 
 _U32 = "I" if array("I").itemsize == 4 else "L"
 
@@ -145,13 +145,20 @@ class Struct:
 
     type: type[Any]
     fields: tuple[tuple[str, FieldType], ...]
+    _packers: tuple[tuple[str, Callable[[Any], Any]], ...] = field(init=False, repr=False, compare=False)
+    _unpackers: tuple[Callable[[Any], Any], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Look the functions up once: every message of the bus passes here."""
+        object.__setattr__(self, "_packers", tuple((name, one.pack) for name, one in self.fields))
+        object.__setattr__(self, "_unpackers", tuple(one.unpack for _, one in self.fields))
 
     def pack(self, value: Any) -> list[Any]:
         """The fields' packed values."""
-        return [field_type.pack(getattr(value, name)) for name, field_type in self.fields]
+        return [pack(getattr(value, name)) for name, pack in self._packers]
 
-    def unpack(self, value: Any, **fixed: Any) -> Any:
-        """Build the dataclass; ``fixed`` are fields that are not in the array.
+    def unpack(self, value: Any, *fixed: Any) -> Any:
+        """Build the dataclass; ``fixed`` are its first fields where they are not in the array.
 
         Raises:
             MalformedMessage: not an array of just these fields; the message names the field.
@@ -160,13 +167,20 @@ class Struct:
             raise MalformedMessage(
                 f"expected {len(self.fields)} fields of {self.type.__name__}, got {_shown(value)}"
             )
-        unpacked: dict[str, Any] = fixed
+        try:
+            unpacked = [unpack(one) for unpack, one in zip(self._unpackers, value, strict=True)]
+        except MalformedMessage:
+            raise self._named(value) from None
+        return self.type(*fixed, *unpacked)
+
+    def _named(self, value: Any) -> MalformedMessage:
+        """The problem with the first field that does not fit, with the field's name."""
         for (name, field_type), one in zip(self.fields, value, strict=True):
             try:
-                unpacked[name] = field_type.unpack(one)
+                field_type.unpack(one)
             except MalformedMessage as error:
-                raise MalformedMessage(f"{self.type.__name__}.{name}: {error}") from None
-        return self.type(**unpacked)
+                return MalformedMessage(f"{self.type.__name__}.{name}: {error}")
+        raise InvariantBroken(f"{self.type.__name__}: unpacking fails only sometimes")
 
     def as_field(self) -> FieldType:
         """The struct as a field of another."""

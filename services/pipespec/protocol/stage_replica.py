@@ -127,9 +127,14 @@ class StageReplica:
         if session is not None and message.epoch < session.epoch:
             self.dropped["old_epoch"] += 1
             return
-        if not place.serves(message) or message.route[place.rank] != place.replica:
+        serves = place.serves(message) or not self._rules.check_identity
+        if not serves or message.route[place.rank] != place.replica:
             self._refuse(gateway, message, EndReason.REFUSED)
             return
+        if session is not None and not session.began_as(message):
+            self.dropped["misread_open"] += 1
+            self._free(session)
+            session = None
         if session is None:
             if len(self.sessions) >= place.max_sessions:
                 self._refuse(gateway, message, EndReason.FULL)
@@ -198,7 +203,7 @@ class StageReplica:
             return
         session = self.sessions.get(session_id)
         asked = session.synced_s if session else self._asked.get(session_id, float("-inf"))
-        if now - asked < self._timers.sync_s:
+        if self._rules.pace_syncs and now - asked < self._timers.sync_s:
             return
         if session is None:
             self._asked[session_id] = now
@@ -220,12 +225,15 @@ class StageReplica:
 
     def _is_buried(self, session: SessionId, epoch: Epoch) -> bool:
         buried = self._tombstones.get(session)
-        return buried is not None and epoch <= buried[0]
+        return self._rules.bury_closed and buried is not None and epoch <= buried[0]
 
-    def _drop(self, session: StageSession, reason: EndReason) -> None:
+    def _free(self, session: StageSession) -> None:
         del self.sessions[session.session]
         self.counters = self.counters.plus(session.counters)
         self.orders.append(FreeCache(session.session))
+
+    def _drop(self, session: StageSession, reason: EndReason) -> None:
+        self._free(session)
         reply = Finished(
             session=session.session,
             epoch=session.epoch,
@@ -301,7 +309,7 @@ class StageReplica:
         for session in list(self.sessions.values()):
             if self._rules.lease and now - session.heard_s > self._timers.lease_s:
                 self._drop(session, EndReason.EXPIRED)
-            elif self._rules.announce and now - session.said_s >= self._timers.heartbeat_s:
+            elif self._rules.repeat_windows and now - session.said_s >= self._timers.heartbeat_s:
                 self._publish(now, session)
         while self._tombstones:
             oldest = next(iter(self._tombstones.values()))

@@ -80,6 +80,7 @@ class StageSession:
         self._in_flight = False
         self._no_guess_at: tuple[int, bytes] | None = None
         self._kind = SegmentKind.VERIFICATION
+        self._news_at = Position(0)
         self._set_route(message.epoch, message.route)
 
     def _set_route(self, epoch: Epoch, route: tuple[str, ...]) -> None:
@@ -123,6 +124,11 @@ class StageSession:
     def rank_of(self, sender: Topic) -> Rank | None:
         """The sender's place in this session's route, None for strangers."""
         return self._inboxes.get(sender)
+
+    def began_as(self, message: Open) -> bool:
+        """Whether this is the session that the gateway means: a damaged memory may have made another one of it."""
+        log = self.claims.log
+        return message.prompt == log.prompt and message.sampling == self.sampling
 
     # What others say
 
@@ -202,10 +208,15 @@ class StageSession:
         lookahead = self._limits.max_window if self.is_target else self._limits.lookahead
         return min(
             lookahead - ahead,
-            self._limits.max_window - (own - self.claims.committed),
+            self._window_room(own),
             self.sampling.max_tokens - own,
             self._limits.context_len - self._num_prompt - own,
         )
+
+    def _window_room(self, own: Position) -> int:
+        if not self._rules.bounded_window:
+            return self._limits.max_window
+        return self._limits.max_window - (own - self.claims.committed)
 
     def _candidates(self, own: Position, most: int) -> tuple[TokenId, ...]:
         candidates = self.claims.log.slice(own, own + max(0, most))
@@ -261,6 +272,7 @@ class StageSession:
         if merged is not Merge.APPLIED or not said:
             return False
         self._kind = SegmentKind.ROLLBACK if contradicted else SegmentKind.VERIFICATION
+        self._news_at = work.base
         return True
 
     def _judge(self, work: Work, picks: Sequence[TokenId]) -> tuple[list[TokenId], int]:
@@ -304,6 +316,8 @@ class StageSession:
 
     def _segment(self, kind: SegmentKind) -> Segment:
         base = self.claims.committed
+        if not self._rules.whole_window:
+            base = max(base, min(self._news_at, self.own))
         return Segment(
             kind=kind,
             session=self.session,

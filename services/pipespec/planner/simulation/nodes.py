@@ -68,27 +68,43 @@ class StageNode(_Speaker):
     """A stage replica."""
 
     def __init__(
-        self, world: World, core: StageReplica, device: Device, limits: StepLimits, incarnation: Incarnation
+        self,
+        world: World,
+        core: StageReplica,
+        device: Device,
+        limits: StepLimits,
+        incarnation: Incarnation,
+        *,
+        heartbeat_s: float,
     ) -> None:
         super().__init__(core.place.inbox, incarnation)
         self.core = core
         self.device = device
         self._world = world
         self._limits = limits
+        self._heartbeat_s = heartbeat_s
+        self._beat_s = float("-inf")
         self._turns = 0
         self._is_busy = False
 
     def receive(self, envelope: Envelope) -> None:
         """Apply a message and work if idle."""
-        self.core.on_envelope(self._world.now, envelope)
+        self.core.on_envelope(self._world.clock(self.inbox), envelope)
         self._turn()
 
     def tick(self) -> None:
         """Timers and the heartbeat."""
-        self.core.on_timer(self._world.now)
+        self.core.on_timer(self._world.clock(self.inbox))
         self._turns += 1
-        self._world.send(self, FLEET, self._heartbeat())
+        self.beat()
         self._turn()
+
+    def beat(self) -> None:
+        """The heartbeat, when it is time: the bus thread's, which a hung loop does not stop."""
+        now = self._world.clock(self.inbox)
+        if now - self._beat_s >= self._heartbeat_s:
+            self._beat_s = now
+            self._world.send(self, FLEET, self._heartbeat())
 
     def _heartbeat(self) -> Heartbeat:
         return self.core.place.heartbeat(
@@ -112,18 +128,16 @@ class StageNode(_Speaker):
         _publish(self._world, self, self.core.outbox)
         if self._is_busy:
             return
-        now, limits = self._world.now, self._limits
+        now, limits = self._world.clock(self.inbox), self._limits
         batch = self.core.work(now, max_batch=limits.max_batch, max_tokens=limits.max_tokens)
         if batch:
             self._is_busy = True
             results = [(work, self.device.step(work)) for work in batch]
-            self._world.after(self.device.seconds(batch), lambda: self._finish(now, results))
+            seconds = self.device.seconds(batch)
+            self._world.after_step(self, seconds, lambda: self._finish(now, results))
 
     def _finish(self, began_s: float, results: list[tuple[Work, Outcome]]) -> None:
-        """The step ends; a step of a node that is gone ends nowhere."""
-        if not self._world.is_alive(self):
-            return
-        now = self._world.now
+        now = self._world.clock(self.inbox)
         self._is_busy = False
         busy_us = round((now - began_s) * 1e6 / len(results))
         shares = []
@@ -132,7 +146,8 @@ class StageNode(_Speaker):
             session = self.core.sessions.get(work.session)
             if session is not None and session.last_share is not None:
                 shares.append(session.last_share)
-        self._world.witness.on_step(self.core.place.rank, began_s=began_s, ended_s=now, shares=shares)
+        rank, inbox = self.core.place.rank, self.inbox
+        self._world.witness.on_step(rank, inbox=inbox, began_s=began_s, ended_s=now, shares=shares)
         self._turn()
 
 
@@ -155,12 +170,12 @@ class GatewayNode(_Speaker):
 
     def receive(self, envelope: Envelope) -> None:
         """Apply a message, tell clients."""
-        self.core.on_envelope(self._world.now, envelope)
+        self.core.on_envelope(self._world.clock(self.inbox), envelope)
         self.turn()
 
     def tick(self) -> None:
         """Timers."""
-        self.core.on_timer(self._world.now)
+        self.core.on_timer(self._world.clock(self.inbox))
         self.turn()
 
     def turn(self) -> None:

@@ -107,8 +107,11 @@ class _Tally(Witness):
         self.accepted = [0] * num_stages
         self.judged = [0] * num_stages
 
-    def on_step(self, rank: int, *, began_s: float, ended_s: float, shares: Sequence[StepShare]) -> None:
+    def on_step(
+        self, rank: int, *, inbox: Topic, began_s: float, ended_s: float, shares: Sequence[StepShare]
+    ) -> None:
         """Count one."""
+        del inbox
         self.busy_s[rank] += ended_s - began_s
         self.steps[rank] += 1
         for share in shares:
@@ -196,6 +199,7 @@ def _stages(world: World, pipeline: Pipeline, overheads: Overheads) -> Iterable[
                 ),
                 StepLimits(max_batch=stage.max_batch, max_tokens=stage.step_tokens),
                 Incarnation(1),
+                heartbeat_s=timers.heartbeat_s,
             )
 
 

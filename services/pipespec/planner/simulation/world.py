@@ -47,8 +47,10 @@ class Witness:
     def on_send(self, now: float, topic: Topic, envelope: Envelope) -> None:
         """A message was published."""
 
-    def on_step(self, rank: int, *, began_s: float, ended_s: float, shares: Sequence[StepShare]) -> None:
-        """A step of a replica of stage ``rank`` has ended; ``shares`` are what its sessions had of it."""
+    def on_step(
+        self, rank: int, *, inbox: Topic, began_s: float, ended_s: float, shares: Sequence[StepShare]
+    ) -> None:
+        """A step of a replica of stage ``rank`` has ended, by its clock; ``shares`` are what its sessions had of it."""
 
 
 class World:
@@ -99,6 +101,15 @@ class World:
     def is_alive(self, node: Node) -> bool:
         """Whether this very node still runs."""
         return self.nodes[node.inbox] is node
+
+    def clock(self, inbox: Topic) -> float:
+        """What the monotonic clock of a node's machine shows; here all show the same."""
+        del inbox
+        return self.now
+
+    def after_step(self, node: Node, seconds: float, action: Callable[[], None]) -> None:
+        """Run what follows a node's computation; the end of a node that is gone comes never."""
+        self.after(seconds, lambda: action() if self.is_alive(node) else None)
 
     def send(self, node: Node, topic: Topic, message: Message) -> None:
         """Publish one message; what is for the fleet goes to the gateways."""
