@@ -65,10 +65,11 @@ class Stream:
 
 
 class Clients:
-    """Asks the gateways of a fleet, over HTTP and gRPC in turns."""
+    """Asks the gateways of a fleet, over one protocol, or over HTTP and gRPC in turns."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, protocol: str = "") -> None:
         self._fleet = fleet
+        self._protocol = protocol
         self._http = httpx.AsyncClient(timeout=120)
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -86,13 +87,14 @@ class Clients:
         for channel in self._channels.values():
             await channel.close()
 
-    def start(self, prompts: Sequence[str], num_tokens: int, *, protocol: str = "") -> list[Stream]:
-        """Begin a stream for each prompt, at the gateways in turns; of one protocol or of both in turns."""
+    def start(self, prompts: Sequence[str], num_tokens: int) -> list[Stream]:
+        """Begin a stream for each prompt, at the gateways in turns."""
         names = [name for name in self._fleet.gateways if self._fleet.gateway(name).runs]
         streams = []
         for index, prompt in enumerate(prompts):
             stream = Stream(prompt, num_tokens, names[index // 2 % len(names)])
-            run = self._by_http if (protocol or ("http", "grpc")[index % 2]) == "http" else self._by_grpc
+            protocol = self._protocol or ("http", "grpc")[index % 2]
+            run = self._by_http if protocol == "http" else self._by_grpc
             self._tasks.append(asyncio.create_task(run(stream)))
             streams.append(stream)
         return streams

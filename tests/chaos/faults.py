@@ -13,7 +13,9 @@ from contextlib import asynccontextmanager
 
 import zmq
 
+from chaos.clients import DONE
 from chaos.fire import Fault, Shot
+from chaos.fleet import Fleet
 from chaos.service import PATIENCE_S, Service, until
 from pipespec.ops.pipeline import BrokerSettings
 from pipespec.protocol.codec import encode
@@ -39,12 +41,17 @@ def killed(rank: int, replica: str = "r0") -> Fault:
 
     @asynccontextmanager
     async def fault(shot: Shot) -> AsyncIterator[None]:
-        victim = shot.fleet.stage(rank, replica)
+        victim, before = shot.fleet.stage(rank, replica), _num_reroutes(shot.fleet)
         victim.kill()
         yield
+        assert _num_reroutes(shot.fleet) > before
         victim.start()
 
     return fault
+
+
+def _num_reroutes(fleet: Fleet) -> float:
+    return sum(fleet.count("reroutes", name) for name in fleet.gateways)
 
 
 @asynccontextmanager
@@ -92,9 +99,10 @@ async def target_hung(shot: Shot) -> AsyncIterator[None]:
     began_s = time.monotonic()
     key = f'pipespec_gateway_usable_replicas{{stage="{len(fleet.pipeline.stages) - 1}"}}'
     await until(lambda: fleet.gateway().metrics().get(key) == 1.0)
-    shot.notes["noticed_s"] = time.monotonic() - began_s
+    shot.measured_s = time.monotonic() - began_s
     assert victim.probe("/livez") == 200
     yield
+    shot.notes["longest_pause_s"] = max(stream.longest_pause_s(began_s) for stream in shot.streams)
     victim.signal(signal.SIGUSR2)
 
 
@@ -126,22 +134,21 @@ async def gateway_killed(shot: Shot) -> AsyncIterator[None]:
     shot.lost.append("g0")
     fleet.gateway("g0").kill()
     killed_s = time.monotonic()
-    last = len(fleet.pipeline.stages) - 1
-    mine = sum(stream.gateway == "g1" for stream in shot.streams)
-    assert 0 < mine < len(shot.streams)
-    yield
-    await until(lambda: all(fleet.num_sessions(rank) == 0 for rank in range(last + 1)))
+    ranks = range(len(fleet.pipeline.stages))
+    others = [stream for stream in shot.streams if stream.gateway == "g1"]
+    assert 0 < len(others) < len(shot.streams)
+    await until(lambda: all(fleet.num_sessions(rank) <= len(others) for rank in ranks))
     shot.measured_s = time.monotonic() - killed_s
-    shot.notes["others_longest_pause_s"] = max(
-        stream.longest_pause_s(killed_s) for stream in shot.streams if stream.gateway == "g1"
-    )
+    assert shot.clients.num_running == len(others), "the other gateway's streams must outlast the lease"
+    yield
+    shot.notes["others_longest_pause_s"] = max(stream.longest_pause_s(killed_s) for stream in others)
     fleet.gateway("g0").start()
     await fleet.whole()
-    shot.lost.clear()
-    again = shot.clients.start([f"{stream.prompt}" for stream in shot.streams[:2]], 20)
-    shot.streams[:] = again
+    again = shot.clients.start([stream.prompt for stream in shot.streams if stream not in others], 20)
     await shot.clients.finish()
-    assert all(stream.ends == ["done"] for stream in again)
+    for before, stream in zip([s for s in shot.streams if s not in others], again, strict=True):
+        assert stream.ends == [DONE]
+        assert stream.text.startswith(before.text[:20])
 
 
 def ended(*ranks: int) -> Fault:

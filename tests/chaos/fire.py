@@ -21,7 +21,7 @@ from pipespec.emulation.chain import language_of
 from pipespec.emulation.vocabulary import byte_tokenizer
 
 LONGEST_PAUSE = "longest pause of any session from the fault on"
-TO_NEXT_TOKEN = "longest time from the heal to a session's next token"
+AFTER_HEAL = "longest time from the heal to a session's next token"
 
 
 @dataclass
@@ -104,7 +104,6 @@ class Row:
         num_tokens: of each stream; they must outlast the fault.
         num_streams: at once.
         what: is measured.
-        oracle: another one than the fleet's own.
     """
 
     row: str
@@ -125,11 +124,17 @@ Check = Callable[[Stream], None]
 
 
 async def shoot(
-    row: Row, fleet: Fleet, oracle: Oracle, *, prompts: Sequence[str], check: Check | None = None
+    row: Row,
+    fleet: Fleet,
+    oracle: Oracle,
+    *,
+    prompts: Sequence[str],
+    check: Check | None = None,
+    protocol: str = "",
 ) -> tuple[float, dict[str, float]]:
     """Fire once at a whole fleet and leave it whole; what was measured, and notes."""
     await fleet.whole()
-    async with Clients(fleet) as clients:
+    async with Clients(fleet, protocol) as clients:
         streams = clients.start(prompts, row.num_tokens)
         await eventually(lambda: all(len(s.came_s) >= 4 for s in streams), timeout_s=PATIENCE_S)
         shot = Shot(fleet, clients, streams)
@@ -170,5 +175,5 @@ async def repeat(
     """Fire again and again."""
     measured = row.measured(fleet, kind=kind)
     for turn in range(repetitions):
-        measured.add(*await shoot(row, fleet, oracle, prompts=prompts(turn)))
+        measured.add(*await shoot(row, fleet, oracle, prompts=prompts(turn), protocol=protocol))
     return measured

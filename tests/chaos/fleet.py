@@ -25,7 +25,7 @@ FAST = {
     "heartbeat_ms": 100,
     "dead_ms": 500,
     "stall_ms": 1000,
-    "hung_ms": 1000,
+    "hung_ms": 800,
     "prefill_ms_per_token": 0.5,
     "lease_ms": 4000,
 }

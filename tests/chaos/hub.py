@@ -35,7 +35,7 @@ def why_not() -> str:
     if os.geteuid() != 0:
         return "network namespaces need root"
     name = f"pschaos-try-{os.getpid()}"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
+    made = _try("ip", "netns", "add", name)
     if made.returncode != 0:
         return f"network namespaces are not permitted here: {made.stderr.strip()}"
     _run("ip", "netns", "del", name)
@@ -68,7 +68,7 @@ class Hub:
 
     def close(self) -> None:
         """Remove the namespace; the wires go with it."""
-        subprocess.run(["ip", "netns", "del", self.namespace], check=False, capture_output=True)
+        _try("ip", "netns", "del", self.namespace)
 
     def inside(self, *command: str) -> None:
         """Run a command in the namespace."""
@@ -85,8 +85,12 @@ class Hub:
         self.inside("iptables", "-F")
 
 
+def _try(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = _try(*command)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
 
 

@@ -25,7 +25,13 @@ ROWS = (
     Row("A2", "all drafts dead", 0.5, faults.all_but_the_target_killed),
     Row("A3", "target SIGKILL mid-stream", 1 + P_S, faults.killed(-1)),
     Row("A4", "target SIGSTOP 3 s, then stale results", 1 + P_S, faults.target_frozen, num_tokens=330),
-    Row("A5", "target thread hung, process alive", 1 + P_S, faults.target_hung),
+    Row(
+        "A5",
+        "target thread hung, process alive",
+        1.0,
+        faults.target_hung,
+        what="until the gateway gives it no more work",
+    ),
     Row("A12", "inbox of a draft flooded beyond every mark", None, faults.draft_flooded),
     Row(
         "A13",
@@ -49,6 +55,7 @@ ROWS = (
         f"gateway SIGKILL (lease {LEASE_S:g} s)",
         LEASE_S + 0.3,
         faults.gateway_killed,
+        num_tokens=420,
         what="until the stages have freed its sessions",
     ),
     Row("A32", "SIGTERM to a draft and a target at once", 1 + P_S, faults.ended(0, -1)),
