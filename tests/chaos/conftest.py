@@ -12,9 +12,12 @@ _REPORT = pytest.StashKey[Report]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Two options of ``make chaos``."""
+    """Options of ``make chaos``."""
     parser.addoption("--chaos-repetitions", type=int, default=1, help="shots per row")
     parser.addoption("--chaos-out", type=Path, default=None, help="folder for chaos-<device>.json")
+    parser.addoption(
+        "--chaos-page", type=Path, default=None, help="page that takes the table between its marks"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,14 +37,21 @@ def repetitions(request: pytest.FixtureRequest) -> int:
     return int(request.config.getoption("--chaos-repetitions", default=1))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the table, write the file."""
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    """Print the table; after a run without failures, write the file and the page."""
     report = config.stash.get(_REPORT, None)
     if report is None or not report.rows:
         return
     terminalreporter.section("recovery times")
     for line in report.lines():
         terminalreporter.write_line(line)
+    if exitstatus != pytest.ExitCode.OK:
+        return
     out = config.getoption("--chaos-out", default=None)
     if out is not None:
         terminalreporter.write_line(f"written: {report.write(out)}")
+    page = config.getoption("--chaos-page", default=None)
+    if page is not None:
+        report.into(page)

@@ -6,11 +6,14 @@ import json
 import os
 import statistics
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 from benchmarks.comparison.machine import cpu_name, describe, slug
+
+BEGIN, END = "<!-- measured -->", "<!-- end of what was measured -->"
 
 
 @dataclass
@@ -57,6 +60,22 @@ class Measured:
         return None if self.bound_s is None else self.max_s <= self.bound_s
 
 
+def _cells(row: Measured) -> str:
+    bound = "" if row.bound_s is None else f"{row.bound_s:g}"
+    missed = " (missed)" if row.is_within is False else ""
+    also = ", ".join(f"{name} {max(values):.4g}" for name, values in row.notes.items())
+    cells = (
+        row.row,
+        row.fault,
+        row.fleet,
+        row.what,
+        str(len(row.samples_s)),
+        f"{row.p50_s:.2f}",
+        f"{row.max_s:.2f}",
+    )
+    return "| " + " | ".join((*cells, bound + missed, also)) + " |"
+
+
 class Report:
     """Of one run."""
 
@@ -73,7 +92,7 @@ class Report:
     def lines(self) -> list[str]:
         """The table."""
         lines = [f"{'row':<7}{'fault':<58}{'fleet':<10}{'n':>3}{'p50 s':>8}{'max s':>8}{'bound':>7}  ok"]
-        for row in sorted(self.rows, key=lambda row: (int(row.row[1:].split("/")[0]), row.row, row.fleet)):
+        for row in self._sorted():
             bound = "-" if row.bound_s is None else f"{row.bound_s:g}"
             ok = {None: "-", True: "yes", False: "NO"}[row.is_within]
             count = len(row.samples_s)
@@ -82,6 +101,23 @@ class Report:
             )
         lines.append(f"load of the machine while it ran: {min(self._loads):.1f} to {max(self._loads):.1f}")
         return lines
+
+    def into(self, page: Path) -> None:
+        """Put the table between the page's marks."""
+        before, _, rest = page.read_text().partition(BEGIN)
+        _, _, after = rest.partition(END)
+        load = f"load {min(self._loads):.0f} to {max(self._loads):.0f} while it ran"
+        lines = [
+            f"{cpu_name()}, {psutil.cpu_count()} threads, {load}, {datetime.now(UTC):%Y-%m-%d}:",
+            "",
+            "| row | fault | fleet | measured | n | p50 s | max s | bound s | also (worst) |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+            *(_cells(row) for row in self._sorted()),
+        ]
+        page.write_text(f"{before}{BEGIN}\n{chr(10).join(lines)}\n{END}{after}")
+
+    def _sorted(self) -> list[Measured]:
+        return sorted(self.rows, key=lambda row: (int(row.row[1:].split("/")[0]), row.row, row.fleet))
 
     def write(self, folder: Path) -> Path:
         """``chaos-<device>.json``."""
