@@ -6,12 +6,13 @@ import zmq
 
 from e2e.local_chain import free_port
 from pipespec.bus.link import BusLink
+from pipespec.bus.sockets import Context
 from pipespec.ops.pipeline import BrokerSettings
 from pipespec.protocol.ids import FLEET, gateway_inbox
 
 
 def test_a_process_subscribes_to_its_inbox_and_to_the_fleet_and_to_nothing_else() -> None:
-    context = zmq.Context()
+    context: Context = zmq.Context()
     broker = BrokerSettings(publish_port=free_port(), subscribe_port=free_port())
     out = context.socket(zmq.XPUB)
     out.set(zmq.RCVTIMEO, 20_000)

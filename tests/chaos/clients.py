@@ -85,7 +85,7 @@ class Clients:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._http.aclose()
         for channel in self._channels.values():
-            await channel.close()
+            await channel.close(None)
 
     def start(self, prompts: Sequence[str], num_tokens: int) -> list[Stream]:
         """Begin a stream for each prompt, at the gateways in turns."""

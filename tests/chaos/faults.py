@@ -17,6 +17,7 @@ from chaos.clients import DONE
 from chaos.fire import Fault, Shot
 from chaos.fleet import Fleet
 from chaos.service import PATIENCE_S, Service, until
+from pipespec.bus.sockets import Context
 from pipespec.ops.pipeline import BrokerSettings
 from pipespec.protocol.codec import encode
 from pipespec.protocol.ids import (
@@ -241,7 +242,7 @@ async def draft_flooded(shot: Shot) -> AsyncIterator[None]:
 
 def flood(brokers: Sequence[BrokerSettings], inbox: Topic, is_enough: Callable[[], bool]) -> None:
     """Publish messages of no use to an inbox, in bursts that no queue on the way holds, until it is enough."""
-    context = zmq.Context()
+    context: Context = zmq.Context()
     socket = context.socket(zmq.PUB)
     socket.set(zmq.LINGER, 0)
     for broker in brokers:

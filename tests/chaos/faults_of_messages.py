@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -21,10 +21,10 @@ DRAFTS = ("stage.0.r0.", "stage.0.r1.")
 EVERYONE = (GATEWAY, TARGET, SPARE, *DRAFTS)
 
 
-def order(fleet: Fleet, *, cuts: list[Cut] | None = None, **faults: float) -> None:
+def order(fleet: Fleet, *, cuts: Sequence[Cut] = (), **faults: float) -> None:
     """What the broker does from now on."""
     for broker in fleet.brokers:
-        broker.order(json.dumps({"cuts": cuts or [], **faults}))
+        broker.order(json.dumps({"cuts": cuts, **faults}))
 
 
 def unreliable(**faults: float) -> Fault:
@@ -32,7 +32,7 @@ def unreliable(**faults: float) -> Fault:
 
     @asynccontextmanager
     async def fault(shot: Shot) -> AsyncIterator[None]:
-        order(shot.fleet, **faults)
+        order(shot.fleet, cuts=(), **faults)
         yield
         order(shot.fleet)
 
@@ -44,7 +44,7 @@ def deaf(*cuts: Cut) -> Fault:
 
     @asynccontextmanager
     async def fault(shot: Shot) -> AsyncIterator[None]:
-        order(shot.fleet, cuts=list(cuts))
+        order(shot.fleet, cuts=cuts)
         yield
         order(shot.fleet)
 

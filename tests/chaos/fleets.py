@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,9 @@ def processes(folder: Path) -> Fleet:
     return _other_weights(Fleet(document, folder, num_gateways=2, programs=_programs(2)))
 
 
-def messages(folder: Path, timers: dict[str, float] = FAST) -> Fleet:
+def messages(folder: Path, timers: Mapping[str, float] = FAST) -> Fleet:
     """Two drafts, two targets, two gateways, and one broker that does what it should not."""
-    document = {"name": "chaos", "stages": [_stage(2, **DRAFT), _stage(6, **TARGET)], "timers": timers}
+    document = {"name": "chaos", "stages": [_stage(2, **DRAFT), _stage(6, **TARGET)], "timers": dict(timers)}
     programs = _programs(1) | {"broker-0": "chaos.programs.faulty_broker"}
     return _other_weights(Fleet(document, folder, num_gateways=2, programs=programs))
 

@@ -29,7 +29,8 @@ def check_joined(stream: Stream, languages: tuple[HashLanguage, HashLanguage]) -
     spoken = set()
     for position, token in enumerate(ids):
         choices = [
-            language.pick(state, language.target) for language, state in zip(languages, states, strict=True)
+            int(language.pick(state, language.target))
+            for language, state in zip(languages, states, strict=True)
         ]
         assert token in choices, f"{stream.prompt!r}: nobody says {token} at {position}"
         if choices[0] != choices[1]:

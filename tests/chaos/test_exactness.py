@@ -24,7 +24,8 @@ PATIENT = {
     "lease_ms": 3000,
 }
 FAULTS: dict[str, tuple[Fault, int]] = {
-    "a target frozen, then stale results": (faults.target_frozen, 200),
+    "all drafts killed": (faults.all_but_the_target_killed, 80),
+    "a target frozen, then stale results": (faults.target_frozen, 180),
     "a target hung": (faults.target_hung, 100),
     "30 % lost, 30 % doubled, 30 % late": (
         faults_of_messages.unreliable(drop=0.3, double=0.3, delay=0.3, delay_ms=600),

@@ -85,7 +85,7 @@ class TransformersOracle:
 
     def text(self, ids: Sequence[int]) -> str:
         detokenizer = self._text.detokenizer()
-        return "".join([*(detokenizer.step(token) for token in ids), detokenizer.flush()])  # type: ignore[arg-type]
+        return "".join([*(detokenizer.step(token) for token in ids), detokenizer.flush()])
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from random import Random
 import zmq
 
 from pipespec.bus.address import bind_endpoints
+from pipespec.bus.sockets import Context
 from pipespec.ops.health import HealthServer
 from pipespec.ops.lifecycle import end_with_parent
 from pipespec.ops.pipeline import load_pipeline
@@ -48,7 +49,7 @@ class Forwarding:
     """XSUB in, XPUB out, and what is still under way."""
 
     def __init__(self, publish_at: str, subscribe_at: str) -> None:
-        context = zmq.Context.instance()
+        context: Context = zmq.Context()
         self.faults = Faults()
         self._random = Random(1)
         self._order = itertools.count()

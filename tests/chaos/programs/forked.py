@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 from pipespec.cli.__main__ import main
 from pipespec.engine.load import LoadedEngine, load_engine
@@ -31,5 +32,5 @@ def _load(settings: StageSettings, *, later: Sequence[StageSettings] = (), **mor
 
 
 if __name__ == "__main__":
-    service.load_engine = _load
-    main()
+    with patch.object(service, "load_engine", _load):
+        main()
