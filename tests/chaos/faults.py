@@ -11,19 +11,15 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-import zmq
-
 from chaos.clients import DONE
 from chaos.fire import Fault, Shot
 from chaos.fleet import Fleet
 from chaos.service import PATIENCE_S, Service, until
-from pipespec.bus.sockets import Context
+from pipespec.bus.link import BusLink
 from pipespec.ops.pipeline import BrokerSettings
-from pipespec.protocol.codec import encode
 from pipespec.protocol.ids import (
     Digest,
     Epoch,
-    Incarnation,
     Position,
     Rank,
     SessionId,
@@ -32,7 +28,7 @@ from pipespec.protocol.ids import (
     observer_inbox,
     stage_inbox,
 )
-from pipespec.protocol.messages import Envelope, Segment, SegmentKind
+from pipespec.protocol.messages import Segment, SegmentKind
 
 FREEZE_S = 3.0
 
@@ -242,19 +238,18 @@ async def draft_flooded(shot: Shot) -> AsyncIterator[None]:
 
 def flood(brokers: Sequence[BrokerSettings], inbox: Topic, is_enough: Callable[[], bool]) -> None:
     """Publish messages of no use to an inbox, in bursts that no queue on the way holds, until it is enough."""
-    context: Context = zmq.Context()
-    socket = context.socket(zmq.PUB)
-    socket.set(zmq.LINGER, 0)
-    for broker in brokers:
-        socket.connect(f"tcp://{broker.host}:{broker.publish_port}")
-    until_s, number = time.monotonic() + PATIENCE_S, 0
+    link = BusLink(brokers, inbox=observer_inbox("flood"))
     segment = Segment(
         SegmentKind.SPECULATION, SessionId(bytes(16)), Epoch(0), Position(0), Digest(bytes(16)), (TokenId(5),)
     )
-    while not is_enough():
-        assert time.monotonic() < until_s, "the inbox never overflowed"
-        for _ in range(2000):
-            number += 1
-            envelope = Envelope(observer_inbox("flood"), Incarnation(1), number, segment)
-            socket.send_multipart((inbox, encode(envelope)))
-    context.destroy(linger=0)
+    until_s = time.monotonic() + PATIENCE_S
+    try:
+        assert link.start(timeout_s=PATIENCE_S)
+        while not is_enough():
+            assert time.monotonic() < until_s, "the inbox never overflowed"
+            wanted = link.sent["speculation"] + 2000
+            link.publish([(inbox, segment)] * 2000)
+            while link.sent["speculation"] < wanted:
+                time.sleep(0.005)
+    finally:
+        link.close()

@@ -34,7 +34,7 @@ P_S = 1.5
 """What a target needs to read 120 tokens again while another process computes."""
 STALLED_S = 2 + (fleets.MODEL_TIMERS["stall_ms"] - 1000) / 1000 + 0.01 * 120 + P_S
 HUNG_S = fleets.MODEL_TIMERS["hung_ms"] / 1000 + 0.2
-LEASE_S = fleets.MODEL_TIMERS["lease_ms"] / 1000 + 0.3
+LEASE_S = fleets.MODEL_TIMERS["lease_ms"] / 1000 + 0.5
 MOVED_S = 1 + SLOWER_S + P_S
 ROWS = (
     Row("A1", "draft replica SIGKILL (the only one: also A2)", 0.5, faults.killed(0)),
@@ -53,7 +53,7 @@ ROWS = (
     Row("A18", "rolling restart of the target", None, faults.rolling_restart),
     Row(
         "A21",
-        f"gateway SIGKILL (lease {LEASE_S - 0.3:g} s)",
+        f"gateway SIGKILL (lease {LEASE_S - 0.5:g} s)",
         LEASE_S,
         faults.gateway_killed,
         what="until the stages have freed its sessions",

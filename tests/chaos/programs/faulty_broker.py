@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+import msgpack
 import zmq
 
 from pipespec.bus.address import bind_endpoints
@@ -25,7 +26,9 @@ from pipespec.bus.sockets import Context
 from pipespec.ops.health import HealthServer
 from pipespec.ops.lifecycle import end_with_parent
 from pipespec.ops.pipeline import load_pipeline
-from pipespec.protocol.codec import decode
+
+_SENDER = 2
+"""Of ``[version, kind, sender, incarnation, number, body]``."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,9 @@ class Faults:
     def cuts_off(self, frames: list[bytes]) -> bool:
         if not self.cuts:
             return False
-        sender = decode(frames[1]).sender
+        unpacker = msgpack.Unpacker(raw=True)
+        unpacker.feed(frames[1])
+        sender: bytes = unpacker.unpack()[_SENDER]
         return any(sender.startswith(s.encode()) and frames[0].startswith(t.encode()) for s, t in self.cuts)
 
 
