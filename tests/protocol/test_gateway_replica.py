@@ -368,6 +368,14 @@ def test_a_full_target_is_asked_again_and_a_full_fleet_takes_no_new_session(benc
     assert bench.core.sessions[SessionId(b"2" * 16)].route == ("r0", "r1")
 
 
+def test_a_target_that_hears_no_state_loses_the_session_at_once(bench: Bench) -> None:
+    bench.open()
+    bench.beat(1, "r1")
+    expired = Finished(SESSION, Epoch(0), Rank(1), EndReason.EXPIRED, StageCounters())
+    bench.hear(stage_inbox(Rank(1), "r0"), expired)
+    assert bench.core.sessions[SESSION].route == ("r0", "r1")
+
+
 def test_a_full_draft_is_left_out_for_a_while_and_comes_back(bench: Bench) -> None:
     bench.open()
     full = Finished(SESSION, Epoch(0), Rank(0), EndReason.FULL, StageCounters())

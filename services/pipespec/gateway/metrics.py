@@ -61,9 +61,15 @@ class GatewayMetrics(Collector):
         )
         now, fleet = time.monotonic(), self._backend.core.fleet
         living = [beat for beat in fleet.living(now) if fleet.is_usable(now, (beat.rank, beat.replica))]
-        for rank in range(fleet.num_stages):
-            replicas.add_metric([str(rank)], sum(beat.rank == rank for beat in living))
+        usable = [sum(beat.rank == rank for beat in living) for rank in range(fleet.num_stages)]
+        for rank, count in enumerate(usable):
+            replicas.add_metric([str(rank)], count)
         yield replicas
+        yield GaugeMetricFamily(
+            "pipespec_gateway_degraded",
+            "1 while some stage has no usable replica: slower without a draft, nothing without a target.",
+            value=float(0 in usable),
+        )
         yield from bus_metrics(self._link)
 
     def _gate_metrics(self) -> Iterator[Metric]:

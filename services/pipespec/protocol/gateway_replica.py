@@ -269,9 +269,10 @@ class GatewayReplica:
             session.avoid(member, until=float("inf"))
             if not self._reroute(now, session) and message.rank == self.fleet.target_rank:
                 self.close(message.session, EndReason.REFUSED)
-        elif message.reason is EndReason.FULL:
-            # A target without an alternative is asked again by every state: it opens the session when it has room.
-            self.counts["full"] += 1
+        elif message.reason in (EndReason.FULL, EndReason.EXPIRED):
+            # A target without an alternative is asked again by every state: it opens the session when it has room, and
+            # when it hears. Whose lease ran out while this gateway spoke of the session is deaf to it.
+            self.counts[message.reason.value] += 1
             session.avoid(member, until=now + self._timers.dead_s)
             self._reroute(now, session)
 
