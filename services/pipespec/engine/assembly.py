@@ -30,7 +30,6 @@ def assemble_engine(
     load: Callable[[], PreTrainedModel],
     settings: StageSettings,
     *,
-    context_limit: int | None = None,
     agree: Callable[[int], int] = int,
 ) -> PagedEngine:
     """An engine that is ready to step.
@@ -39,7 +38,6 @@ def assemble_engine(
         load: gives the model in evaluation mode, on its device; linear layers and attention of it are replaced. Called
             again where a family does not bear the former.
         settings: of the stage.
-        context_limit: bounds the tokens of a session further than the model and the pool do.
         agree: makes the number of blocks the same on all ranks of a sharded model.
 
     Raises:
@@ -47,8 +45,6 @@ def assemble_engine(
     """
     runner, fill = _probed(load)
     device, context_len = runner.model.device, checkpoint.context_len(runner.model.config)
-    if context_limit is not None:
-        context_len = min(context_len, context_limit)
     demand = pool_size.Demand(
         bytes_per_token=runner.pool.bytes_per_slot,
         block_size=BLOCK_SIZE,
