@@ -36,7 +36,7 @@ QUICK_DEFAULTS = {
 QUICK_PLAN: dict[str, Any] = {
     "kinds": (Kind.CODE,),
     "checks_first": False,  # what is timed is compared anyway
-    "churn": Churn(num_sessions=50),
+    "churn": Churn(num_sessions=50, num_before=20),
 }
 
 
