@@ -23,7 +23,10 @@ def share(num_tokens: int, *, num_logits: int) -> Share:
 
 def test_steps_of_all_lengths_show_the_model_few_numbers_of_rows():
     built = [builder().build([share(num, num_logits=num)]) for num in range(1, 513)]
-    for numbers in ({batch.input_ids.shape[1] for batch in built}, {len(batch.logit_rows) for batch in built}):
+    for numbers in (
+        {batch.input_ids.shape[1] for batch in built},
+        {len(batch.logit_rows) for batch in built},
+    ):
         assert len(numbers) < 50
         assert numbers == {filled(number) for number in numbers}
 
