@@ -91,8 +91,9 @@ class CapturedSteps:
         )
 
     def _captured(self, shape: Shape, shares: Sequence[Share]) -> _CapturedStep | None:
-        """A new step; None where the family cannot be captured (some ask the device for values on the way), or where there
-        is no memory for this shape; smaller ones may fit.
+        """A new step; None where there is no memory for its shape, or where the family cannot be captured at all.
+
+        Smaller shapes may fit. A family that cannot be captured asks the device for values on the way.
         """
         try:
             step = _CapturedStep(shape, self._runner, self._builder, self._capture, first=shares)

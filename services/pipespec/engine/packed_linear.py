@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeGuard
 
 import torch
 from torch import nn
@@ -23,7 +24,8 @@ _MIN_ROWS = 4
 _PACKED_FOR = 64
 """Rows that oneDNN is told to expect; this layout measured well from 4 to 256."""
 
-Inputs = Mapping[nn.Module, torch.Tensor]
+Layer = nn.Linear | Conv1D
+Inputs = Mapping[Layer, torch.Tensor]
 """What layers were given last."""
 
 
@@ -107,10 +109,10 @@ class _JoinedProduct:
 @contextmanager
 def noted_inputs(model: nn.Module) -> Iterator[Inputs]:
     """Note what the linear layers are given while the block runs."""
-    inputs: dict[nn.Module, torch.Tensor] = {}
+    inputs: dict[Layer, torch.Tensor] = {}
 
-    def note(module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-        inputs[module] = given[0]
+    def note(layer: Layer, given: tuple[torch.Tensor, ...]) -> None:
+        inputs[layer] = given[0]
 
     layers = [module for module in model.modules() if _is_plain(module)]
     hooks = [layer.register_forward_pre_hook(note) for layer in layers]
@@ -130,7 +132,7 @@ def pack_linears(model: nn.Module, inputs: Inputs) -> int:
     """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch lacks the types
         return 0
-    packed: dict[nn.Module, nn.Module] = {}
+    packed: dict[Layer, nn.Module] = {}
     for parent in list(model.modules()):
         children = {name: child for name, child in parent.named_children() if _is_plain(child)}
         new = [child for child in children.values() if child not in packed]
@@ -141,15 +143,15 @@ def pack_linears(model: nn.Module, inputs: Inputs) -> int:
     return len(packed)
 
 
-def _by_input(layers: list[nn.Module], inputs: Inputs) -> list[list[nn.Module]]:
+def _by_input(layers: list[Layer], inputs: Inputs) -> list[list[Layer]]:
     """Groups of layers that were given the same tensor; each by itself where that is not known."""
-    groups: defaultdict[int, list[nn.Module]] = defaultdict(list)
+    groups: defaultdict[int, list[Layer]] = defaultdict(list)
     for layer in layers:
         groups[id(inputs.get(layer, layer))].append(layer)
     return list(groups.values())
 
 
-def _replaced(siblings: list[nn.Module]) -> list[nn.Module]:
+def _replaced(siblings: list[Layer]) -> list[nn.Module]:
     weights = [_weight(layer) for layer in siblings]
     biases = [layer.bias for layer in siblings]
     if len(siblings) == 1:
@@ -171,9 +173,9 @@ def _replaced(siblings: list[nn.Module]) -> list[nn.Module]:
     return joined
 
 
-def _weight(layer: nn.Module) -> torch.Tensor:
+def _weight(layer: Layer) -> torch.Tensor:
     """``[out, in]``."""
-    weight: torch.Tensor = layer.weight.detach()
+    weight = layer.weight.detach()
     return weight.t() if isinstance(layer, Conv1D) else weight
 
 
@@ -182,9 +184,9 @@ def _shadow(weight: torch.Tensor) -> nn.Parameter:
     return nn.Parameter(weight.new_empty(0), requires_grad=False)
 
 
-def _is_plain(module: nn.Module) -> bool:
+def _is_plain(module: nn.Module) -> TypeGuard[Layer]:
     """Linear, not of a kind derived from that, not sharded, not quantized, nothing hooked to it."""
-    if type(module) not in (nn.Linear, Conv1D):
+    if not isinstance(module, nn.Linear | Conv1D) or type(module) not in (nn.Linear, Conv1D):
         return False
     weight = module.weight
     return (
