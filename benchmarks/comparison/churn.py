@@ -17,13 +17,14 @@ MIB = 2**20
 
 
 def come_and_go(setup: Setup, churn: Churn, report: Report) -> MemoryRow:
-    """Serve ``churn.num_sessions`` short sessions on one engine."""
-    loaded = load(setup)
+    """Serve ``churn.num_sessions`` sessions on one engine."""
+    loaded = load(setup, cache_gib=churn.cache_gib)
     engine = loaded.engine
     if not isinstance(engine, PagedEngine):
         raise TypeError(f"expected a PagedEngine, got {type(engine).__name__}")
     driver = Driver(loaded, max_sessions=churn.at_once)
-    driver.run(churn.workload(churn.at_once, vocab_size=engine.vocab_size, seed=0), silent)
+    before = churn.workload(churn.num_before, vocab_size=engine.vocab_size, seed=0)
+    driver.run(before, silent, at_once=churn.at_once)
     rss_before_mib, blocks_before = _rss_mib(), engine.blocks.num_held
     workload = churn.workload(churn.num_sessions, vocab_size=engine.vocab_size, seed=1)
     driver.run(workload, report, at_once=churn.at_once)

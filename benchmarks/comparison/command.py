@@ -32,11 +32,11 @@ QUICK_DEFAULTS = {
     "sessions": "2",
     "tokens": 12,
     "contenders": "continuous-batching,engine,chain",
+    "kinds": Kind.CODE.value,
 }
 QUICK_PLAN: dict[str, Any] = {
-    "kinds": (Kind.CODE,),
     "checks_first": False,  # what is timed is compared anyway
-    "churn": Churn(num_sessions=50),
+    "churn": Churn(num_sessions=50, num_before=20),
 }
 
 
@@ -68,6 +68,13 @@ def _contenders(
         raise click.BadParameter(str(error)) from error
 
 
+def _kinds(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[Kind, ...]:
+    try:
+        return tuple(Kind(name.strip()) for name in dict.fromkeys(value.split(",")))
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; there are: {', '.join(Kind)}") from error
+
+
 @click.command(context_settings={"show_default": True})
 @click.option(
     "--model", default=EMBEDDED, help="Folder, hub id, .gguf file or embedded model: the target of all."
@@ -83,6 +90,7 @@ def _contenders(
     callback=_contenders,
     help=f"Some of {', '.join(one.name for one in CONTENDERS)}; separated by commas. All by default.",
 )
+@click.option("--kinds", default=",".join(Kind), callback=_kinds, help="Of prompts, separated by commas.")
 @click.option("--threads", default=1, type=click.IntRange(1, 256), help="Compute threads of every contender.")
 @click.option("--device", default="cpu", help="cpu, cuda, cuda:N or auto.")
 @click.option("--dtype", default="float32", type=click.Choice(["float32", "bfloat16", "float16"]))
@@ -124,12 +132,14 @@ def _compare(
     tokens: int,
     rounds: int,
     contenders: tuple[Contender, ...],
+    kinds: tuple[Kind, ...],
     **common: Any,
 ) -> Result:
     setup = Setup(folder=_fetch(model), assistant=_fetch(assistant) if assistant else None, **common)
     plan = make_plan(
         setup.folder,
         contenders=contenders,
+        kinds=kinds,
         sessions=sessions,
         max_tokens=tokens,
         rounds=rounds,

@@ -81,6 +81,7 @@ CONTENDERS = (
         "generate:assisted",
         needs_assistant=True,
     ),
+    Contender("per-session", "a dynamic cache per session", "round robin", "per_session:round_robin"),
     Contender("continuous-batching", "continuous batching", "its scheduler", "continuous:batched"),
     Contender(
         "engine-single", "PipeSpec engine", _ONE_BY_ONE, "driver:engine_alone", {"at_once": 1}, is_ours=True

@@ -36,15 +36,19 @@ def engine_alone(setup: Setup, workload: Workload, report: Report, *, at_once: i
     return warm_then_run(lambda load, tell: driver.run(load, tell, at_once=at_once), workload, report)
 
 
-def load(setup: Setup) -> LoadedEngine:
-    """The engine of a target stage, with its default settings."""
-    return load_engine(target_settings(setup))
+def load(setup: Setup, *, cache_gib: float | None = None) -> LoadedEngine:
+    """The engine of a target stage, with its default settings but for the size of its cache."""
+    return load_engine(target_settings(setup, cache_gib=cache_gib))
 
 
-def target_settings(setup: Setup) -> StageSettings:
+def target_settings(setup: Setup, *, cache_gib: float | None = None) -> StageSettings:
     """A stage that runs the model."""
     return StageSettings(
-        model=str(setup.folder), device=setup.device, dtype=setup.dtype, threads=setup.threads
+        model=str(setup.folder),
+        device=setup.device,
+        dtype=setup.dtype,
+        threads=setup.threads,
+        cache_gib=cache_gib,
     )
 
 

@@ -34,7 +34,7 @@ def make_engine(model: PreTrainedModel, launch: Launch, *, num_tokens: int) -> P
     """An engine over ``model`` that holds ``num_tokens`` tokens."""
     num_blocks = -(-num_tokens // BLOCK_SIZE)
     runner = ModelRunner(model, num_slots=(num_blocks + 1) * BLOCK_SIZE)
-    builder = BatchBuilder(device=model.device, block_size=BLOCK_SIZE, min_rows=1)
+    builder = BatchBuilder(device=model.device, block_size=BLOCK_SIZE)
     if launch is Launch.CAPTURED:
         capture = CudaGraphs() if model.device.type == "cuda" else uncaptured
         forward: Steps = CapturedSteps(runner, builder, capture).forward

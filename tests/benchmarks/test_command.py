@@ -19,6 +19,7 @@ SCRIPT = Path(command.__file__).parent.parent / "engine.py"
         (["--sessions", "1,x"], "expected positive numbers separated by commas"),
         (["--sessions", "0"], "expected positive numbers separated by commas"),
         (["--contenders", "nobody"], "no contender nobody; there are: generate-dynamic"),
+        (["--kinds", "code,songs"], "there are: code, summary"),
         (["--tokens", "0"], "--tokens"),
         (["--dtype", "int3"], "--dtype"),
     ],

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from benchmarks.comparison import churn, continuous, driver, gap, generate
+from benchmarks.comparison import churn, continuous, driver, gap, generate, per_session
 from benchmarks.comparison.equality import Candidates
 from benchmarks.comparison.memory import Churn
 from benchmarks.comparison.setup import Setup
@@ -59,6 +59,10 @@ def test_continuous_batching_says_the_same(setup: Setup, workload: Workload, exp
     check(continuous.batched(setup, workload, silent), expected)
 
 
+def test_one_cache_per_session_says_the_same(setup: Setup, workload: Workload, expected: Run) -> None:
+    check(per_session.round_robin(setup, workload, silent), expected)
+
+
 @pytest.mark.parametrize("at_once", [1, 2, None])
 def test_our_engine_says_the_same_at_any_width(
     setup: Setup, workload: Workload, expected: Run, at_once: int | None
@@ -73,7 +77,7 @@ def test_sessions_one_after_another_wait_for_each_other(setup: Setup, workload: 
 
 
 def test_what_comes_and_goes_leaves_no_block_behind(setup: Setup) -> None:
-    row = churn.come_and_go(setup, Churn(num_sessions=20, at_once=4), silent)
+    row = churn.come_and_go(setup, Churn(num_sessions=20, num_before=4, at_once=4, cache_gib=0.0005), silent)
     assert (row.num_sessions, row.blocks_before, row.blocks_after) == (20, 0, 0)
     assert row.num_blocks > 0
 

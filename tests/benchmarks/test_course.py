@@ -41,7 +41,7 @@ def make_plan(contenders: tuple[Contender, ...], prompts: dict[Kind, tuple[Promp
         check_prompts=1,
         check_tokens=4,
         rounds=1,
-        churn=Churn(num_sessions=4, at_once=2),
+        churn=Churn(num_sessions=4, num_before=2, at_once=2),
     )
 
 

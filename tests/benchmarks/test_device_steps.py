@@ -43,7 +43,7 @@ def test_a_token_takes_in_the_floor_what_it_takes_in_the_pool() -> None:
     model = SHAPES["tiny"].build(device=CPU, dtype=torch.float32)
     expected = bytes_of_token(model)
     runner = ModelRunner(model, num_slots=2 * BLOCK_SIZE)
-    builder = BatchBuilder(device=CPU, block_size=BLOCK_SIZE, min_rows=1)
+    builder = BatchBuilder(device=CPU, block_size=BLOCK_SIZE)
     run_ragged(runner, builder)([Share([TokenId(1)], 0, [1], range(1))])
     assert runner.pool.bytes_per_slot == expected
 

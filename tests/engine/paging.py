@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 
 import torch
@@ -12,7 +12,8 @@ from pipespec.engine.assembly import run_ragged
 from pipespec.engine.batch_builder import BatchBuilder
 from pipespec.engine.blocks import BlockPool
 from pipespec.engine.captured import CapturedSteps, uncaptured
-from pipespec.engine.packed_linear import MIN_ROWS, pack_linears
+from pipespec.engine.fused_norm import fuse_norms
+from pipespec.engine.packed_linear import filled, noted_inputs, pack_linears
 from pipespec.engine.paged import EngineLimits, PagedEngine
 from pipespec.engine.runner import ModelRunner
 from pipespec.engine.sampler import PickRequest
@@ -41,7 +42,7 @@ def paged_engine(
         block_size=block_size,
         context_len=context_len,
         max_chunk=max_chunk,
-        min_rows=MIN_ROWS if packed else 1,
+        fill=filled if packed else int,
         shaped=shaped,
     )
 
@@ -50,7 +51,10 @@ def runner_of(model: PreTrainedModel, *, packed: bool = True) -> ModelRunner:
     """A runner of a copy of ``model``, without a pool to speak of."""
     model = deepcopy(model)
     if packed:
-        pack_linears(model)
+        with noted_inputs(model) as inputs:
+            model(input_ids=torch.tensor([[1, 2]]), use_cache=False)
+        pack_linears(model, inputs)
+        fuse_norms(model)
     return ModelRunner(model, num_slots=1)
 
 
@@ -61,7 +65,7 @@ def engine_over(
     block_size: int,
     context_len: int,
     max_chunk: int,
-    min_rows: int = MIN_ROWS,
+    fill: Callable[[int], int] = filled,
     shaped: bool = False,
 ) -> PagedEngine:
     """A fresh engine over a runner whose earlier engines are used no longer."""
@@ -73,7 +77,7 @@ def engine_over(
         max_batch=64,
         block_size=block_size,
     )
-    builder = BatchBuilder(device=runner.model.device, block_size=block_size, min_rows=min_rows)
+    builder = BatchBuilder(device=runner.model.device, block_size=block_size, fill=fill)
     forward = CapturedSteps(runner, builder, uncaptured).forward if shaped else run_ragged(runner, builder)
     return PagedEngine(runner, BlockPool(num_blocks), limits, forward=forward)
 

@@ -38,12 +38,6 @@ def test_a_model_folder_becomes_an_engine_with_its_identity(tmp_path):
     assert not loaded.engine.is_model_free
 
 
-def test_the_context_is_bounded_by_model_and_limit(tmp_path):
-    folder = save_tiny_model(tmp_path / "model", seed=1)
-    assert load_engine(settings_of(folder), context_limit=100).engine.context_len == 100
-    assert load_engine(settings_of(folder), context_limit=10_000).engine.context_len == 512
-
-
 def test_a_loaded_engine_says_what_generate_says(tmp_path):
     folder = save_tiny_model(tmp_path / "model", seed=4)
     ids = torch.tensor([list(range(20, 40))])
@@ -67,8 +61,8 @@ def test_the_dtype_is_part_of_the_identity(tmp_path):
 def test_the_suffix_kind_needs_neither_model_nor_torch():
     program = (
         "import sys; from pipespec.engine.load import load_engine; from pipespec.ops.pipeline import StageSettings;"
-        "loaded = load_engine(StageSettings(kind='suffix', min_match=3), context_limit=500);"
-        "assert loaded.engine.is_model_free and loaded.engine.context_len == 500;"
+        "loaded = load_engine(StageSettings(kind='suffix', min_match=3));"
+        "assert loaded.engine.is_model_free;"
         "assert (loaded.model, loaded.weights, loaded.tokenizer) == ('suffix', b'', b'');"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
@@ -81,8 +75,8 @@ EMULATED = {"kind": "emulated", "emulation": {"latency_ms": {1: 0}, "seed": 3}}
 def test_the_emulated_kind_needs_neither_model_nor_torch():
     program = (
         "import sys; from pipespec.engine.load import load_engine; from pipespec.ops.pipeline import StageSettings;"
-        f"loaded = load_engine(StageSettings.model_validate({EMULATED!r}), context_limit=500);"
-        "assert not loaded.engine.is_model_free and loaded.engine.context_len == 500;"
+        f"loaded = load_engine(StageSettings.model_validate({EMULATED!r}));"
+        "assert not loaded.engine.is_model_free;"
         "assert (loaded.model, len(loaded.weights), len(loaded.tokenizer)) == ('emulated', 16, 16);"
         "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
     )

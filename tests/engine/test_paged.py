@@ -115,6 +115,7 @@ def test_room_bounds_the_picks():
         (3, [1, 2], 2, "more than the 2 candidates"),
         (3, [1] * 65, 0, "expected 1 to 64 tokens"),
         (3, [1, 64], 0, "token 64, the vocabulary has 64"),
+        (3, [-1, 1], 0, "token -1, the vocabulary has 64"),
     ],
 )
 def test_work_that_does_not_fit_is_a_bug_of_ours(start, tokens, num_candidates, complaint):

@@ -37,6 +37,11 @@ def test_no_more_is_taken_than_all_sessions_can_use():
     assert num_blocks(DEMAND, device=CPU, cache_gib=64) == 3 * 7
 
 
+def test_one_short_session_is_enough_to_ask_for():
+    demand = Demand(bytes_per_token=256, block_size=16, context_len=16, max_sessions=1)
+    assert num_blocks(demand, device=CPU, cache_gib=1) == 2
+
+
 def test_a_setting_bounds_the_pool():
     per_block = 16 * 1024
     assert num_blocks(DEMAND, device=CPU, cache_gib=5.5 * per_block / GIB) == 5

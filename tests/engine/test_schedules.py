@@ -15,6 +15,7 @@ from engine.families import NOT_PACKED, SERVED
 from engine.moves import CONTEXT, SCHEDULES, Schedule, check, play
 from engine.paging import engine_over, runner_of
 from engine.tiny import tiny_model
+from pipespec.engine.packed_linear import filled
 
 TOLERANCE = 1e-4
 OFTEN = ("llama", "gemma2", "gpt_oss")
@@ -45,7 +46,7 @@ def play_many(family: str, *, num_examples: int, shaped: bool = False) -> Counte
             block_size=schedule.block_size,
             context_len=CONTEXT,
             max_chunk=schedule.chunk,
-            min_rows=4 if packed else 1,
+            fill=filled if packed else int,
             shaped=shaped,
         )
         claims = play(schedule, engine, seen)

@@ -12,7 +12,8 @@ from pipespec.engine import checkpoint, pool_size, probe
 from pipespec.engine.batch_builder import BatchBuilder, Share
 from pipespec.engine.blocks import BlockPool
 from pipespec.engine.captured import CapturedSteps, CudaGraphs
-from pipespec.engine.packed_linear import MIN_ROWS, pack_linears
+from pipespec.engine.fused_norm import fuse_norms
+from pipespec.engine.packed_linear import filled, noted_inputs, pack_linears
 from pipespec.engine.paged import EngineLimits, PagedEngine
 from pipespec.engine.runner import ModelRunner
 from pipespec.ops.errors import ModelError
@@ -29,7 +30,6 @@ def assemble_engine(
     load: Callable[[], PreTrainedModel],
     settings: StageSettings,
     *,
-    context_limit: int | None = None,
     agree: Callable[[int], int] = int,
 ) -> PagedEngine:
     """An engine that is ready to step.
@@ -38,16 +38,13 @@ def assemble_engine(
         load: gives the model in evaluation mode, on its device; linear layers and attention of it are replaced. Called
             again where a family does not bear the former.
         settings: of the stage.
-        context_limit: bounds the tokens of a session further than the model and the pool do.
         agree: makes the number of blocks the same on all ranks of a sharded model.
 
     Raises:
         ModelError: the model fails the probe, or there is no room for its cache.
     """
-    runner, min_rows = _probed(load)
+    runner, fill = _probed(load)
     device, context_len = runner.model.device, checkpoint.context_len(runner.model.config)
-    if context_limit is not None:
-        context_len = min(context_len, context_limit)
     demand = pool_size.Demand(
         bytes_per_token=runner.pool.bytes_per_slot,
         block_size=BLOCK_SIZE,
@@ -71,7 +68,7 @@ def assemble_engine(
         max_batch=settings.max_batch,
         block_size=BLOCK_SIZE,
     )
-    builder = BatchBuilder(device=device, block_size=BLOCK_SIZE, min_rows=min_rows)
+    builder = BatchBuilder(device=device, block_size=BLOCK_SIZE, fill=fill)
     return PagedEngine(runner, BlockPool(num_blocks), limits, forward=_steps(runner, builder))
 
 
@@ -87,22 +84,26 @@ def run_ragged(runner: ModelRunner, builder: BatchBuilder) -> Steps:
     return lambda shares: runner.forward(builder.build(shares))
 
 
-def _probed(load: Callable[[], PreTrainedModel]) -> tuple[ModelRunner, int]:
-    """A runner whose model has passed the probe as it now is, and the rows that a pass should have at least."""
+def _probed(load: Callable[[], PreTrainedModel]) -> tuple[ModelRunner, Callable[[int], int]]:
+    """A runner whose model has passed the probe as it now is, and how many rows a number of rows is filled up to."""
     model = load()
-    ordinary = probe.ordinary_logits(model)
+    with noted_inputs(model) as inputs:
+        ordinary = probe.ordinary_logits(model)
     runner = ModelRunner(model, num_slots=probe.NUM_SLOTS)
     probe.check(runner, ordinary)
-    if pack_linears(model) == 0:
-        return runner, 1
+    num_packed = pack_linears(model, inputs)
+    del inputs  # with the layers that were replaced
+    if num_packed == 0:
+        return runner, int
+    fuse_norms(model)
     try:
         probe.check(runner, ordinary)
     except ModelError as error:  # it looks into its linear layers
         reason = str(error)
     else:
-        return runner, MIN_ROWS
+        return runner, filled
     log.warning("engine.not_packed", reason=reason, advice="it runs, slower on CPU than it might")
     del model, runner  # never two of them at once
     runner = ModelRunner(load(), num_slots=probe.NUM_SLOTS)
     probe.check(runner, ordinary)
-    return runner, 1
+    return runner, int

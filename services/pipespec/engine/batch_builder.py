@@ -1,12 +1,12 @@
 """Lays the shares of a step out as a ragged batch.
 
-Every session is a group of its own, its keys read up to its last new token. Rows are filled up to the least number that
-the device computes at the price of one; those write to the trash block, and nobody looks at them.
+Every session is a group of its own, its keys read up to its last new token. Rows are filled up to a number that the
+device computes well; those write to the trash block, and nobody looks at them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,13 +39,13 @@ class BatchBuilder:
     Args:
         device: where the model is.
         block_size: tokens per block.
-        min_rows: fewer rows are filled up.
+        fill: how many rows a number of rows is filled up to, for the pass and for its logits; 0 stays 0.
     """
 
-    def __init__(self, *, device: torch.device, block_size: int, min_rows: int) -> None:
+    def __init__(self, *, device: torch.device, block_size: int, fill: Callable[[int], int] = int) -> None:
         self._device = device
         self._block_size = block_size
-        self._min_rows = min_rows
+        self._fill = fill
         self._offsets = torch.arange(block_size)
 
     def build(self, shares: Sequence[Share]) -> RaggedBatch:
@@ -63,7 +63,7 @@ class BatchBuilder:
             positions.append(torch.arange(share.start, end))
             write_slots.append(slots[share.start :])
             groups.append(self._group(first_row, positions[-1], slots))
-        lacking = self._min_rows - len(ids)
+        lacking = self._fill(len(ids)) - len(ids)
         if lacking > 0:
             padding = torch.zeros(lacking, dtype=torch.long)
             ids.extend([0] * lacking)
@@ -78,9 +78,8 @@ class BatchBuilder:
         )
 
     def _filled(self, logit_rows: list[int]) -> list[int]:
-        """The LM head too costs the same for a few rows; without any it is not run at all where the family allows."""
-        lacking = self._min_rows - len(logit_rows)
-        return logit_rows + logit_rows[:1] * lacking
+        """The LM head is such a layer too; without any rows it is not run at all where the family allows."""
+        return logit_rows + logit_rows[:1] * (self._fill(len(logit_rows)) - len(logit_rows))
 
     def slots(self, table: Sequence[int]) -> torch.Tensor:
         """Pool slots of a table's tokens, in order, on the host."""

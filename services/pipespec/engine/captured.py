@@ -26,6 +26,9 @@ MAX_ROWS = 16
 """Sessions with more new tokens than this are not padded up."""
 MIN_KEYS = 256
 """Shortest L; others are powers of two times this."""
+MAX_KEYS = 2**18
+"""Most N·L of a shape. Every session of it gathers as many keys as the longest, so one long session among many would cost
+the memory of as many long ones: at 8 heads of 128 and 16 bits this is 1 GiB of keys and values while a layer runs."""
 
 Body = Callable[[], torch.Tensor]
 Capture = Callable[[Body], Body]
@@ -67,24 +70,42 @@ class CapturedSteps:
         self._capture = capture
         self._steps: dict[Shape, _CapturedStep] = {}
         self._refused = False
+        self._too_large: set[Shape] = set()
 
     def forward(self, shares: Sequence[Share]) -> torch.Tensor:
         """Logits ``[R, V]`` of the shares' ``logits_of``, share by share."""
-        if self._refused or max(len(share.tokens) for share in shares) > MAX_ROWS:
-            return self._runner.forward(self._builder.build(shares))
         shape = Shape.around(shares)
-        step = self._steps.get(shape)
-        if step is None:
-            step = self._captured(shape, shares)
-            if step is None:
-                return self.forward(shares)
-        self.num_replayed += 1
-        return step.forward(shares)
+        if self._takes(shape):
+            step = self._steps.get(shape) or self._captured(shape, shares)
+            if step is not None:
+                self.num_replayed += 1
+                return step.forward(shares)
+        return self._runner.forward(self._builder.build(shares))
+
+    def _takes(self, shape: Shape) -> bool:
+        return (
+            not self._refused
+            and shape not in self._too_large
+            and shape.num_rows <= MAX_ROWS
+            and shape.num_sessions * shape.num_keys <= MAX_KEYS
+        )
 
     def _captured(self, shape: Shape, shares: Sequence[Share]) -> _CapturedStep | None:
-        """A new step; None where the family cannot be captured: some ask the device for values on the way."""
+        """A new step; None where there is no memory for its shape, or where the family cannot be captured at all.
+
+        Smaller shapes may fit. A family that cannot be captured asks the device for values on the way.
+        """
         try:
             step = _CapturedStep(shape, self._runner, self._builder, self._capture, first=shares)
+        except torch.OutOfMemoryError as error:  # a RuntimeError too
+            self._too_large.add(shape)
+            log.warning(
+                "engine.shape_not_captured",
+                shape=(shape.num_sessions, shape.num_rows, shape.num_keys),
+                reason=str(error),
+                advice="steps of this shape are launched kernel by kernel; a smaller cache leaves more memory",
+            )
+            return None
         except (RuntimeError, NotImplementedError) as error:
             self._refused = True
             log.warning(

@@ -48,7 +48,6 @@ def load_engine(
     settings: StageSettings,
     *,
     later: Sequence[StageSettings] = (),
-    context_limit: int | None = None,
     ranks: RankGroup | None = None,
 ) -> LoadedEngine:
     """Load what a stage runs.
@@ -56,38 +55,32 @@ def load_engine(
     Args:
         settings: of the stage; its model must be on this machine already (``models.fetch.fetch``).
         later: the stages after it; what an emulated stage says depends on what they say.
-        context_limit: bounds the tokens of a session further than the model does.
         ranks: over which the model is split; each of them calls this.
 
     Raises:
         ModelError: the model is not there, damaged, or cannot be rolled back; or a package is not installed.
     """
     if settings.kind is StageKind.SUFFIX:
-        engine = SuffixEngine(min_match=settings.min_match, context_len=context_limit)
+        engine = SuffixEngine(min_match=settings.min_match)
         return LoadedEngine(engine, model="suffix", weights=b"", tokenizer=b"")
     if settings.kind is StageKind.EMULATED:
-        return _emulated(settings, later, context_limit=context_limit)
+        return _emulated(settings, later)
     try:
-        return _load_transformers(settings, context_limit=context_limit, ranks=ranks)
+        return _load_transformers(settings, ranks=ranks)
     except ModuleNotFoundError as error:
         raise ModelError(
             f"running {settings.model!r} needs {error.name}: pip install 'pipespec[stage]'"
         ) from error
 
 
-def _emulated(
-    settings: StageSettings, later: Sequence[StageSettings], *, context_limit: int | None
-) -> LoadedEngine:
+def _emulated(settings: StageSettings, later: Sequence[StageSettings]) -> LoadedEngine:
     emulation, language = emulation_of(settings), language_of((settings, *later))
-    context_len = (
-        emulation.context_len if context_limit is None else min(emulation.context_len, context_limit)
-    )
     limits = EmulatedLimits(
         max_batch=settings.max_batch,
         max_chunk=min(settings.prefill_chunk, settings.step_tokens),
         max_step_tokens=settings.step_tokens,
         vocab_size=VOCAB_SIZE,
-        context_len=context_len,
+        context_len=emulation.context_len,
     )
     device = Device(curve_of(settings), jitter=emulation.jitter, seed=language.seed)
     return LoadedEngine(
@@ -98,9 +91,7 @@ def _emulated(
     )
 
 
-def _load_transformers(
-    settings: StageSettings, *, context_limit: int | None, ranks: RankGroup | None
-) -> LoadedEngine:
+def _load_transformers(settings: StageSettings, *, ranks: RankGroup | None) -> LoadedEngine:
     # Imported here, so that a suffix stage starts without torch: in a fraction of the time and memory.
     from pipespec.engine import assembly, checkpoint  # noqa: PLC0415
 
@@ -111,7 +102,7 @@ def _load_transformers(
         return checkpoint.load_model(folder, device=settings.device, dtype=settings.dtype, ranks=ranks)
 
     agree = int if ranks is None else ranks.minimum
-    engine = assembly.assemble_engine(load, settings, context_limit=context_limit, agree=agree)
+    engine = assembly.assemble_engine(load, settings, agree=agree)
     # Ranks add up in another order, which rounds differently: like another dtype, it is another identity.
     rounding = engine.dtype if ranks is None else f"{engine.dtype}, {ranks.size} ranks"
     return LoadedEngine(

@@ -234,8 +234,7 @@ class PagedEngine:
             raise InvariantBroken(
                 f"session {name}: {work.start + len(work.tokens)} tokens, the context is {self.context_len}"
             )
-        if max(work.tokens) >= self.vocab_size:
-            raise InvariantBroken(
-                f"session {name}: token {max(work.tokens)}, the vocabulary has {self.vocab_size}"
-            )
+        unknown = [token for token in work.tokens if not 0 <= token < self.vocab_size]
+        if unknown:
+            raise InvariantBroken(f"session {name}: token {unknown[0]}, the vocabulary has {self.vocab_size}")
         return session

@@ -18,6 +18,8 @@ _CPU_SHARE = 1 / 8
 _GPU_SHARE = 0.9
 _GPU_RESERVE = GIB
 """For activations and captured graphs."""
+_FEWEST = 2
+"""Blocks of the smallest pool; so the message says."""
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
 _UNKNOWN = 8 * GIB
@@ -55,8 +57,8 @@ def num_blocks(demand: Demand, *, device: torch.device, cache_gib: float | None)
     size = free_bytes(device) if cache_gib is None else int(cache_gib * GIB)
     per_block = demand.bytes_per_token * demand.block_size
     wanted = demand.max_sessions * -(-demand.context_len // demand.block_size)
-    number = min(wanted, size // per_block)
-    if number < 2:  # said in the message
+    number = min(max(wanted, _FEWEST), size // per_block)
+    if number < _FEWEST:
         raise ModelError(
             f"the cache of keys and values has {size / GIB:.3f} GiB, less than the two blocks of {per_block} bytes that "
             "the smallest session needs; free memory, or raise the stage's 'cache_gib'"

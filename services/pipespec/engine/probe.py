@@ -125,7 +125,7 @@ def check(runner: ModelRunner, ordinary: Sequence[Ordinary]) -> None:
 
 def _ragged_logits(runner: ModelRunner) -> tuple[list[torch.Tensor], list[int | None]]:
     """Float32 ``[R, V]`` of both texts, fed in pieces side by side, and the windows of the layers."""
-    builder = BatchBuilder(device=runner.model.device, block_size=BLOCK_SIZE, min_rows=1)
+    builder = BatchBuilder(device=runner.model.device, block_size=BLOCK_SIZE)
     texts = _texts(runner.model)
     num_ids = vocab_size(runner.model)
     pieces: list[list[torch.Tensor]] = [[] for _ in texts]

@@ -60,7 +60,7 @@ def pick(logits: torch.Tensor, requests: Sequence[PickRequest]) -> torch.Tensor:
     Returns:
         ``[R]`` token ids. Equal scores go to the lowest id.
     """
-    picks = logits.argmax(dim=-1)
+    picks = logits[: sum(request.num_rows for request in requests)].argmax(dim=-1)
     first = 0
     for request in requests:
         if request.num_rows and not request.sampling.is_plain_greedy:

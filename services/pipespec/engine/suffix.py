@@ -29,18 +29,17 @@ class SuffixEngine:
 
     Args:
         min_match: tokens that must have occurred before, >= 1.
-        context_len: tokens that a session may hold; None where memory alone bounds it.
     """
 
     max_batch = 1024
     max_chunk = _MAX_CHUNK
     max_step_tokens = 16 * _MAX_CHUNK
     vocab_size = _ANY
+    context_len = _ANY
     is_model_free = True
     cache_use = CacheUse()
 
-    def __init__(self, *, min_match: int, context_len: int | None = None) -> None:
-        self.context_len = _ANY if context_len is None else context_len
+    def __init__(self, *, min_match: int) -> None:
         self._min_match = min_match
         self._sessions: dict[SessionId, _SuffixSession] = {}
 
