@@ -51,10 +51,11 @@ format: $(READY_DEV) ## Format the code and fix what the linter can.
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-proto: $(READY_DEV) ## Generate the gRPC code from proto/ and the bus schema from the code.
+proto: $(READY_DEV) ## Generate the gRPC code from proto/, the bus schema and the OpenAPI document from the code.
 	@PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=services \
 		--grpc_python_out=services --mypy_out=services --mypy_grpc_out=services pipespec/v1/pipespec.proto
 	@$(BIN)/python -m pipespec.protocol.document > proto/bus/schema.json
+	@$(BIN)/python -m pipespec.gateway.openai.document > proto/openapi.json
 
 chart: $(READY_DEV) ## Make the chart's schema, dashboards, README and golden files, and the manifests in k8s/.
 	@mkdir -p build
