@@ -17,7 +17,10 @@ CHAIN = {
             "lookahead": 8,
             "emulation": {"latency_ms": {1: 1, 64: 2}, "session_ms": 0.05, "agreement": 0.6},
         },
-        {"kind": "emulated", "emulation": {"latency_ms": {1: 4, 64: 6}, "session_ms": 0.1, "seed": 7}},
+        {
+            "kind": "emulated",
+            "emulation": {"latency_ms": {1: 4, 64: 6}, "session_ms": 0.1, "seed": 7, "context_len": 2048},
+        },
     ],
     "gateway": {"http_port": 0, "grpc_port": 0, "zmq_port": 0, "default_max_tokens": 8},
     "timers": {"heartbeat_ms": 50, "dead_ms": 5000},
@@ -31,9 +34,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Detached]:
         yield up
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def site(running: Detached) -> Iterator[Site]:
-    """The chain; after the test it still says what the target says, and logged nothing that it failed at."""
+    """The chain; after the module's tests it still says what the target says, and logged nothing that it failed at."""
     site = Site(running)
     yield site
     site.is_unharmed()

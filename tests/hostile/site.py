@@ -42,13 +42,13 @@ class Site:
         return str(tokenizer.decode(language.target_text(tokenizer.encode(prompt).ids, num_tokens)))
 
     def metric(self, name: str, *, at: str = "gateway") -> float:
-        """Sum over all labels of a metric of the gateway, or of ``stage 0`` or ``stage 1``; 0 before it exists."""
+        """A metric of the gateway, or of ``stage 0`` or ``stage 1``, with its labels; 0 before it exists."""
         if at == "gateway":
             port = self.running.pipeline.gateway.metrics_port
         else:
             port = self.running.stage_ports[int(at.removeprefix("stage "))]
         lines = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text.splitlines()
-        named = [line for line in lines if line.partition(" ")[0].partition("{")[0] == name]
+        named = [line for line in lines if line.partition(" ")[0] == name]
         return sum(float(line.rpartition(" ")[2]) for line in named)
 
     def logs(self) -> str:
