@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from jinja2.exceptions import SecurityError
 
@@ -74,3 +76,25 @@ def test_the_time_starts_anew_with_every_conversation(monkeypatch: pytest.Monkey
         with pytest.raises(RequestError, match="takes too long"):
             slow.render(TWO)
         assert slow.render(TWO[:1]) == "."
+
+
+ESCAPES = {
+    "globals": "{{ cycler.__init__.__globals__.os.mkdir(TRACE) }}",
+    "subclasses": "{% for c in ''.__class__.__mro__[1].__subclasses__() %}{{ c }}{% endfor %}",
+    "attr filter": "{{ (lipsum|attr('__globals__'))['os'].mkdir(TRACE) }}",
+    "format": "{{ '{0.__class__.__init__.__globals__}'.format(messages) }}",
+    "joiner": "{{ joiner.__init__.__globals__.__builtins__.__import__('os').mkdir(TRACE) }}",
+    "undefined": "{{ nothing.__class__.__init__.__globals__['sys'].modules['os'].mkdir(TRACE) }}",
+    "our own function": "{{ strftime_now.__globals__['json'].__loader__.load_module('os').mkdir(TRACE) }}",
+    "a macro": "{% macro m() %}{% endmacro %}{{ m._func.__globals__ }}",
+    "this environment": "{{ self.__init__.__globals__ }}",
+    "a changed message": "{{ messages.append(1) }}",
+}
+
+
+@pytest.mark.parametrize("source", ESCAPES.values(), ids=ESCAPES)
+def test_ways_out_are_refused_at_load(source: str, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    with pytest.raises(ModelError, match="chat template"):
+        ChatTemplate(source.replace("TRACE", repr(str(trace))), special_tokens={})
+    assert not trace.exists()
