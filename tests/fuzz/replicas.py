@@ -7,6 +7,7 @@ close to being true. Whatever is said, what is committed stays, every answer can
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fuzz.draw import Draw
 from pipespec.protocol.codec import decode, encode
@@ -104,6 +105,15 @@ class World:
         """Mostly the first."""
         return Epoch(self.draw.one_of([0, 0, 0, 1, 2, 2**32 - 1]))
 
+    def honest(self, rank: int, message: Message) -> Envelope:
+        """What a living replica says, beside all that is false."""
+        self.number += 1
+        return Envelope(stage_inbox(Rank(rank), "r0"), Incarnation(1), self.number, message)
+
+    def beats(self) -> list[Envelope]:
+        """Every stage of the chain lives."""
+        return [self.honest(rank, _beat(rank, turn=self.number)) for rank in range(3)]
+
     def envelope(self) -> Envelope:
         """One more message, from anybody; its bytes are those that would arrive."""
         self.number += self.draw.one_of([1, 1, 1, 0])
@@ -153,26 +163,42 @@ class World:
 
     def _heartbeat(self) -> Heartbeat:
         draw = self.draw
-        return Heartbeat(
-            rank=Rank(draw.one_of([0, 1, 2, 15])),
+        return replace(
+            _beat(draw.one_of([0, 1, 2, 15]), turn=self.number),
             replica=draw.one_of(["r0", "r1", ""]),
             ready=draw.below(4) > 0,
             draining=draw.below(4) == 3,
-            model="m",
             weights=draw.one_of([WEIGHTS, WEIGHTS, b""]),
             tokenizer=draw.one_of([TOKENIZER, TOKENIZER, b""]),
             vocab_size=draw.one_of([VOCAB, VOCAB, 0, 2**32 - 1]),
             context_len=draw.one_of([100, 0, 2**32 - 1]),
             num_stages=draw.one_of([3, 3, 3, 0, 255]),
-            turn=self.number,
             sessions=draw.one_of([0, 2**32 - 1]),
             max_sessions=draw.one_of([64, 0, 2**32 - 1]),
-            counters=StageCounters(),
         )
 
     def wait(self) -> None:
         """Let some time go by."""
         self.now += self.draw.one_of([0.0, 0.01, 0.1, 1.0, 6.0, 700.0])
+
+
+def _beat(rank: int, *, turn: int) -> Heartbeat:
+    return Heartbeat(
+        rank=Rank(rank),
+        replica="r0",
+        ready=True,
+        draining=False,
+        model="m",
+        weights=WEIGHTS,
+        tokenizer=TOKENIZER,
+        vocab_size=VOCAB,
+        context_len=100,
+        num_stages=3,
+        turn=turn,
+        sessions=0,
+        max_sessions=64,
+        counters=StageCounters(),
+    )
 
 
 def packed(outbox: Outbox) -> int:
@@ -189,6 +215,10 @@ def stage(data: bytes) -> None:
     place = Place(Rank(1), "r0", 3, weights=b"m" * 16, tokenizer=TOKENIZER, vocab_size=VOCAB, max_sessions=2)
     core = StageReplica(place, StageLimits(lookahead=4, max_chunk=8, context_len=200), TIMERS)
     final: dict[int, tuple[TokenId, ...]] = {}
+    begin = Open(
+        SESSIONS[0], Epoch(0), ("r0", "r0", "r0"), IDENTITY, PROMPT, Sampling(max_tokens=40), committed=()
+    )
+    core.on_envelope(0.0, Envelope(SENDERS[0], Incarnation(1), 1, begin))
     for _ in range(MAX_STEPS):
         if world.draw.is_over:
             break
@@ -206,7 +236,9 @@ def stage(data: bytes) -> None:
         assert packed(core.outbox) <= 64
         assert len(core.sessions) <= 2
         assert core.num_remembered <= 2 * len(SESSIONS)
-        final = {id(session): _kept(final.get(id(session), ()), session) for session in core.sessions.values()}
+        final = {
+            id(session): _kept(final.get(id(session), ()), session) for session in core.sessions.values()
+        }
 
 
 def _kept(before: Sequence[TokenId], session: object) -> tuple[TokenId, ...]:
@@ -227,16 +259,22 @@ def gateway(data: bytes) -> None:
     core = GatewayReplica(fleet, TIMERS)
     told: dict[SessionId, list[TokenId]] = {session: [] for session in SESSIONS}
     opened: set[SessionId] = set()
+    for envelope in world.beats():
+        core.on_envelope(world.now, envelope)
     for _ in range(MAX_STEPS):
         if world.draw.is_over:
             break
-        match world.draw.below(5):
+        match world.draw.below(7):
             case 0 | 1 | 2:
                 core.on_envelope(world.now, world.envelope())
             case 3:
                 _ask(world, core, opened)
+            case 4:
+                _go_on(world, core)
             case _:
                 world.wait()
+                for envelope in world.beats() if world.draw.below(2) else ():
+                    core.on_envelope(world.now, envelope)
                 core.on_timer(world.now)
         for event in core.events:
             if isinstance(event, Committed):
@@ -248,6 +286,18 @@ def gateway(data: bytes) -> None:
         for session in core.sessions.values():
             assert session.tokens(0, session.committed) == tuple(told[session.session])
             assert len(told[session.session]) <= session.sampling.max_tokens
+
+
+def _go_on(world: World, core: GatewayReplica) -> None:
+    """The target says what comes next in a session."""
+    session = core.sessions.get(world.draw.one_of(SESSIONS))
+    if session is None:
+        return
+    base = session.committed
+    words = tuple(world.truth(base + index) for index in range(world.draw.below(5)))
+    digest = session.state_entry().digest
+    said = Segment(SegmentKind.VERIFICATION, session.session, session.epoch, base, digest, words)
+    core.on_envelope(world.now, world.honest(2, said))
 
 
 def _ask(world: World, core: GatewayReplica, opened: set[SessionId]) -> None:

@@ -248,6 +248,15 @@ def test_replicas_of_another_chain_get_no_work(bench: Bench) -> None:
     assert routes == {("r0", "r0")}
 
 
+@pytest.mark.parametrize("unsaid", [{"weights": b""}, {"vocab_size": 0}, {"context_len": 0}])
+def test_a_target_that_does_not_say_what_it_is_gets_no_work(unsaid: dict[str, object]) -> None:
+    bench = Bench()
+    bench.beat(1, **unsaid)
+    with pytest.raises(Unavailable):
+        bench.open()
+    assert len(bench.core.fleet.incompatible) == 1
+
+
 def test_sessions_go_to_the_least_loaded_replica(bench: Bench) -> None:
     bench.beat(1, "r1")
     for index in range(4):
