@@ -83,7 +83,9 @@ class Fleet:
     def _belongs(self, beat: Heartbeat, sender: Topic) -> bool:
         is_of_this_chain = beat.num_stages == self.num_stages and beat.rank < self.num_stages
         # A target that does not say what it is cannot be named in an `open`, nor can its words be checked.
-        is_named = beat.rank != self.target_rank or bool(beat.weights and beat.vocab_size and beat.context_len)
+        is_named = beat.rank != self.target_rank or bool(
+            beat.weights and beat.vocab_size and beat.context_len
+        )
         return is_of_this_chain and is_named and sender == stage_inbox(beat.rank, beat.replica)
 
     def _is_compatible(self, beat: Heartbeat) -> bool:

@@ -135,7 +135,9 @@ async def serve_grpc(
         ("grpc.server.max_pending_requests", 4 * max(max_streams, max_calls)),
         ("grpc.server.max_pending_requests_hard_limit", 8 * max(max_streams, max_calls)),
     )
-    server = grpc.aio.server(interceptors=[Guard(keys), Decoding()], options=options, maximum_concurrent_rpcs=max_calls)
+    server = grpc.aio.server(
+        interceptors=[Guard(keys), Decoding()], options=options, maximum_concurrent_rpcs=max_calls
+    )
     pipespec_pb2_grpc.add_GenerationServicer_to_server(GenerationService(generator, resume), server)
     servicer = new_servicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

@@ -35,7 +35,8 @@ _REFUSALS = {
     404: "There is no such model or path.",
     405: "Another method is expected.",
     408: "The body did not arrive in time.",
-    409: "A request with this id is active.",
+    409: "A request with this id is active, or another connection has resumed the stream.",
+    410: "The stream cannot be resumed any more.",
     413: "The body is larger than 2 MiB.",
     415: "The content type is not application/json.",
     429: "No room for another session now.",
@@ -61,6 +62,7 @@ def openapi() -> Json:
         "paths": {
             "/v1/completions": _generation("CompletionBody", "text_completion"),
             "/v1/chat/completions": _generation("ChatBody", "chat.completion"),
+            "/v1/streams/{token}": _stream(),
             "/v1/models": {"get": _reading("The models.", _listed())},
             "/v1/models/{name}": {"get": _reading("One model.", _ref("Model"), parameter="name")},
             "/livez": {"get": _probe("The event loop turns.", ready=False)},
@@ -119,15 +121,29 @@ def _generation(body: str, kind: str) -> Json:
         "post": {
             "operationId": kind,
             "requestBody": {"required": True, "content": {"application/json": {"schema": _ref(body)}}},
-            "responses": {"200": answer, **_refusals(*_REFUSALS)},
+            "responses": {"200": answer, **_refusals(*(status for status in _REFUSALS if status != 410))},
         }
     }
 
 
 def _event() -> Json:
     """Schema of one server-sent event: a chunk as JSON, ``[DONE]``, or the error that ends a stream instead."""
-    fields = {"data": {"type": "string"}, "event": {"enum": ["message", "error"]}}
+    fields = {"data": {"type": "string"}, "event": {"enum": ["message", "error"]}, "id": {"type": "string"}}
     return {"type": "object", "required": ["data"], "properties": fields}
+
+
+def _stream() -> Json:
+    """What may be done with a resumable stream."""
+    token = {"name": "token", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    last = {"name": "last-event-id", "in": "header", "required": False, "schema": {"type": "string"}}
+    content = {"text/event-stream": {"schema": _event()}}
+    rest = {"description": "What follows the event.", "headers": _request_id(), "content": content}
+    over = {"description": "The stream is over.", "headers": _request_id()}
+    refusals = _refusals(400, 401, 403, 404, 405, 409, 410, 429, 431, 500, 503, 504)
+    return {
+        "get": {"parameters": [token, last], "responses": {"200": rest, **refusals}},
+        "delete": {"parameters": [token], "responses": {"204": over, **refusals}},
+    }
 
 
 def _choice(*, is_chat: bool) -> Json:
