@@ -29,7 +29,7 @@ WORD = "Zq7-SeCrEt"
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Site]:
     """A chain of its own: its logs are read whole."""
-    with detached({**CHAIN, "name": "discreet"}, tmp_path) as up:
+    with detached({**CHAIN, "name": "silent"}, tmp_path) as up:
         yield Site(up)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
-from hostile.edges import Refusal, over_grpc, over_http, over_zmq
+from hostile.edges import GENERATE, Refusal, over_grpc, over_http, over_zmq
 from hostile.site import Site
 from pipespec.client import Client
 from pipespec.emulation.vocabulary import VOCAB_SIZE, byte_tokenizer
@@ -215,3 +216,13 @@ def test_special_tokens_that_a_user_writes_are_text_over_every_protocol(site: Si
     for scheme in ("grpc", "zmq"):
         with Client(site.running.url(scheme)) as client:
             assert client.generate(messages=messages, max_tokens=1).usage.prompt_tokens == as_text
+
+
+def test_a_call_without_a_message_gets_nothing_and_one_with_two_gets_the_first(site: Site) -> None:
+    raw = pb.GenerateRequest(text="x", max_tokens=1).SerializeToString()
+    with grpc.insecure_channel(site.grpc) as channel:
+        method = channel.stream_stream(GENERATE)
+        with pytest.raises(grpc.RpcError):
+            list(method(iter([]), timeout=1))
+        responses = [pb.GenerateResponse.FromString(one) for one in method(iter([raw, raw]), timeout=60)]
+    assert [one.WhichOneof("event") for one in responses].count("completed") == 1
