@@ -24,16 +24,21 @@ VENV_FLAGS ?=
 READY := $(VENV)/.installed
 READY_DEV := $(VENV)/.installed-dev
 READY_BENCH := $(VENV)/.installed-bench
+READY_FUZZ := $(VENV)/.installed-fuzz
+AUDIT := build/audit
 INPUTS := pyproject.toml constraints.txt
 
 PROMPT ?=
 PYTEST_FLAGS ?=
 SIM_FLAGS ?=
 CHAOS_REPETITIONS ?= 3
+FUZZ_SECONDS ?= 300
+FUZZ_FLAGS ?=
+API_EXAMPLES ?= 300
 BENCH_FLAGS ?=
 SOAK_MINUTES ?= 30
 
-.PHONY: help demo test sim chaos check format proto chart k8s bench bench-quick overload soak images test-images clean
+.PHONY: help demo test test-api sim chaos fuzz audit check format proto chart k8s bench bench-quick overload soak images test-images clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -55,6 +60,18 @@ chaos: $(READY_DEV) ## Shoot at real processes and measure how fast they recover
 	@$(BIN)/pytest tests/chaos -m chaos -v --chaos-repetitions=$(CHAOS_REPETITIONS) \
 		--chaos-out=benchmarks/results --chaos-page=docs/reliability.md $(PYTEST_FLAGS)
 
+test-api: $(READY_DEV) ## Ask a running gateway API_EXAMPLES (300) things per path that its OpenAPI document allows or forbids.
+	@API_EXAMPLES=$(API_EXAMPLES) $(BIN)/pytest tests/hostile/test_openapi.py --timeout 3600 $(PYTEST_FLAGS)
+
+fuzz: $(READY_FUZZ) ## Fuzz everything that reads foreign bytes for FUZZ_SECONDS (300). FUZZ_FLAGS="--help" shows how.
+	@PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_FLAGS)
+
+audit: $(AUDIT)/bin/pip-audit ## Look up every package of constraints.txt in PyPI's list of known vulnerabilities.
+	@mkdir -p build
+	@$(AUDIT)/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --progress-spinner off 2>&1 \
+		| tee build/audit.txt || { grep -qE 'not found on PyPI|ConnectionError|Failed to resolve|Max retries' build/audit.txt \
+		&& echo 'NOT AUDITED: the service that knows of vulnerabilities cannot be reached from here.'; exit 1; }
+
 check: $(READY_DEV) ## Lint, format, types, import contracts, spelling: what CI checks.
 	@$(BIN)/pre-commit run --all-files --show-diff-on-failure
 
@@ -62,10 +79,11 @@ format: $(READY_DEV) ## Format the code and fix what the linter can.
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-proto: $(READY_DEV) ## Generate the gRPC code from proto/ and the bus schema from the code.
+proto: $(READY_DEV) ## Generate the gRPC code from proto/, the bus schema and the OpenAPI document from the code.
 	@PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=services \
 		--grpc_python_out=services --mypy_out=services --mypy_grpc_out=services pipespec/v1/pipespec.proto
 	@$(BIN)/python -m pipespec.protocol.document > proto/bus/schema.json
+	@$(BIN)/python -m pipespec.gateway.openai.document > proto/openapi.json
 
 chart: $(READY_DEV) ## Make the chart's schema, dashboards, README and golden files, and the manifests in k8s/.
 	@mkdir -p build
@@ -124,3 +142,12 @@ $(READY_BENCH): $(READY)
 	@echo "installing what the benchmarks need"
 	@$(PIP_INSTALL) --quiet --editable '.[gateway,stage,bench]'
 	@touch $@
+
+$(READY_FUZZ): $(READY_DEV)
+	@echo "installing the fuzzer"
+	@$(PIP_INSTALL) --quiet --editable '.[gateway,stage,cluster,bench,dev,fuzz]'
+	@touch $@
+
+$(AUDIT)/bin/pip-audit: # an environment of its own: it looks at the list, not at what is installed
+	@$(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.10'

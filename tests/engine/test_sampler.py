@@ -161,3 +161,28 @@ def test_seed_and_position_alone_fix_the_noise(seed, position):
     noise = gumbel_noise([noise_key(seed, Position(position))], VOCAB, device=CPU)
     expected = (scores.double() + noise).argmax(-1).tolist()
     assert choose(scores, base=position, temperature=1.0, seed=seed) == expected
+
+
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        {"temperature": 5e-324},
+        {"temperature": 100, "top_p": 5e-324},
+        {"temperature": 1.0, "repetition_penalty": 5e-324},
+        {
+            "temperature": 5e-324,
+            "repetition_penalty": 5e-324,
+            "top_p": 5e-324,
+            "min_p": 1.0,
+            "top_k": 2**31 - 1,
+        },
+        {"temperature": 1.0, "logit_bias": tuple((token, -100.0) for token in range(VOCAB)), "min_p": 1.0},
+        {"frequency_penalty": -2.0, "repetition_penalty": 10.0},
+    ],
+)
+def test_the_most_extreme_parameters_that_are_taken_choose_a_token_and_the_same_one_again(extreme):
+    scores = logits(6)
+    scores[:, 9] = 0.0  # what is divided by next to nothing
+    picks = choose(scores.clone(), seed=3, **extreme)
+    assert all(0 <= token < VOCAB for token in picks)
+    assert choose(scores.clone(), seed=3, **extreme) == picks

@@ -176,9 +176,22 @@ def test_sync_is_answered_with_a_tail_where_the_digest_fits_else_with_the_whole_
         Sync(SESSION, Epoch(0), Position(0), Digest(bytes(16))),
         Sync(SESSION, Epoch(9), Position(0), log.digest_at(0)),
     ):
+        bench.now += TIMERS.sync_s
         ((_, answer),) = bench.hear(draft, bad)
         assert isinstance(answer, Open)
         assert answer.committed == ids(*range(10, 19))
+
+
+def test_a_flood_of_syncs_is_answered_as_often_as_an_honest_stage_asks(bench: Bench) -> None:
+    bench.open()
+    asked = Sync(SESSION, Epoch(0), Position(0), Digest(bytes(16)))
+    answers = 0
+    for _ in range(1000):
+        answers += len(bench.hear(stage_inbox(Rank(0), "r0"), asked))
+        bench.now += TIMERS.sync_s / 1000
+    assert answers == 2
+    assert bench.core.counts["sync_too_soon"] == 998
+    assert len(bench.hear(stage_inbox(Rank(1), "r0"), asked)) == 1  # nobody else has to wait for it
 
 
 def test_a_dead_target_is_replaced_and_the_committed_prefix_goes_along(bench: Bench) -> None:
@@ -233,6 +246,15 @@ def test_replicas_of_another_chain_get_no_work(bench: Bench) -> None:
         bench.open(SessionId(bytes([index]) * 16))
     routes = {session.route for session in bench.core.sessions.values()}
     assert routes == {("r0", "r0")}
+
+
+@pytest.mark.parametrize("unsaid", [{"weights": b""}, {"vocab_size": 0}, {"context_len": 0}])
+def test_a_target_that_does_not_say_what_it_is_gets_no_work(unsaid: dict[str, object]) -> None:
+    bench = Bench()
+    bench.beat(1, **unsaid)
+    with pytest.raises(Unavailable):
+        bench.open()
+    assert len(bench.core.fleet.incompatible) == 1
 
 
 def test_sessions_go_to_the_least_loaded_replica(bench: Bench) -> None:

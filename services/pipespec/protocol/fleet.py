@@ -107,7 +107,11 @@ class Fleet:
 
     def _belongs(self, beat: Heartbeat, sender: Topic) -> bool:
         is_of_this_chain = beat.num_stages == self.num_stages and beat.rank < self.num_stages
-        return is_of_this_chain and sender == stage_inbox(beat.rank, beat.replica)
+        # A target that does not say what it is cannot be named in an `open`, nor can its words be checked.
+        is_named = beat.rank != self.target_rank or bool(
+            beat.weights and beat.vocab_size and beat.context_len
+        )
+        return is_of_this_chain and is_named and sender == stage_inbox(beat.rank, beat.replica)
 
     def _reads_alike(self, beat: Heartbeat) -> bool:
         """Whether its token ids mean what they mean to this chain."""

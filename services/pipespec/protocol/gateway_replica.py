@@ -191,7 +191,7 @@ class GatewayReplica:
             case Segment() as message:
                 self._on_segment(now, envelope.sender, message)
             case Sync() as message:
-                self._on_sync(envelope.sender, message)
+                self._on_sync(now, envelope.sender, message)
             case Heartbeat() as message:
                 self._on_heartbeat(now, envelope.sender, message)
             case Finished() as message:
@@ -233,10 +233,13 @@ class GatewayReplica:
         for inbox in inboxes:
             self.outbox.send(inbox, State(entries=(entry,)))
 
-    def _on_sync(self, sender: Topic, message: Sync) -> None:
+    def _on_sync(self, now: float, sender: Topic, message: Sync) -> None:
         session = self.sessions.get(message.session)
         if session is None or sender not in session.inboxes:
             return  # no state will name it: its lease runs out
+        if not session.may_sync(now, sender, every_s=self._timers.sync_s):
+            self.counts["sync_too_soon"] += 1
+            return
         behind = session.committed - message.position
         agrees = message.epoch == session.epoch and session.agrees(message.position, message.digest)
         if agrees and behind <= MAX_SYNC_TAIL:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from pipespec.protocol.ids import Epoch, Member, Position, Rank, SessionId, TokenId, stage_inbox
+from pipespec.protocol.ids import Epoch, Member, Position, Rank, SessionId, TokenId, Topic, stage_inbox
 from pipespec.protocol.messages import ChainIdentity, Close, EndReason, Open, Segment, SessionState
 from pipespec.protocol.placement import PrefixKeys
 from pipespec.protocol.rules import Rules
@@ -63,6 +63,7 @@ class GatewaySession:
         self.num_stalls = 0
         self.suspects: set[Member] = set()
         self._avoid: dict[Member, float] = {}
+        self._synced_s: dict[Topic, float] = {}
         self._log = TokenLog(identity, prompt)
         self._rules = rules
 
@@ -93,6 +94,16 @@ class GatewaySession:
     def avoided(self, now: float) -> set[Member]:
         """Members that must not be in a route now."""
         return {member for member, until in self._avoid.items() if now < until}
+
+    def may_sync(self, now: float, inbox: Topic, *, every_s: float) -> bool:
+        """Whether a ``sync`` of a member of the route is answered now, or too soon after its last one (R7).
+
+        Honest stages keep ``every_s`` between two, but what leaves so may arrive closer together.
+        """
+        if now - self._synced_s.get(inbox, float("-inf")) < every_s / 2:
+            return False
+        self._synced_s[inbox] = now
+        return True
 
     def tokens(self, start: int, end: int) -> tuple[TokenId, ...]:
         """Committed tokens at [start, end)."""

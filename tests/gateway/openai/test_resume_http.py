@@ -211,3 +211,8 @@ async def test_only_streams_can_be_resumable_and_only_where_it_is_on(
     await server.stop(grace_s=0)
     assert [(r.status_code, error_of(r)["code"]) for r in refused] == [(400, "unsupported_parameter")] * 2
     assert backend.opened == []
+
+
+async def test_another_method_is_told_all_that_there_are(http: httpx.AsyncClient) -> None:
+    response = await http.post("/v1/streams/x")
+    assert (response.status_code, response.headers["allow"]) == (405, "DELETE, GET")

@@ -16,6 +16,7 @@ from gateway.scripted_backend import STATS, ScriptedBackend
 from pipespec.gateway.generation import Generator
 from pipespec.gateway.text import TextModel
 from pipespec.gateway.zmq import ZmqServer, serve_zmq
+from pipespec.gateway.zmq.offenders import MAX_OFFENCES
 from pipespec.gateway.zmq.router import Received, Router
 from pipespec.ops.errors import SessionLost, SettingsError, Unavailable
 from pipespec.ops.pipeline import GatewaySettings
@@ -382,3 +383,26 @@ async def test_a_port_in_use_is_a_settings_error(
         await serve_zmq(
             backend=backend, text=text, settings=settings, model_name="x", host="127.0.0.1", port=server.port
         )
+
+
+async def test_a_client_that_goes_on_sending_rubbish_is_not_read_for_a_while_and_others_are(
+    server: ZmqServer, dealer: Dealer, backend: ScriptedBackend
+) -> None:
+    other = Dealer(server.port)
+    for _ in range(MAX_OFFENCES):
+        await dealer.socket.send(b"\xc1")
+    answers = [await dealer.hear() for _ in range(MAX_OFFENCES + 1)]
+    assert "nothing is read from you" in answers[-1]["message"]
+    await dealer.say("generate", id="a", text="hello")
+    await other.say("generate", id="a", text="hello")
+    assert (await other.hear_all())[-1]["type"] == "done"
+    assert len(backend.opened) == 1
+    other.close()
+
+
+async def test_wrong_values_are_no_offence(dealer: Dealer) -> None:
+    for _ in range(2 * MAX_OFFENCES):
+        await dealer.say("generate", id="a", text=5)
+        assert (await dealer.hear())["code"] == "invalid_value"
+    await dealer.say("generate", id="a", text="hello")
+    assert (await dealer.hear_all())[-1]["type"] == "done"

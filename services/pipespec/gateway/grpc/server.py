@@ -16,6 +16,7 @@ from pipespec.gateway.access import Certificate, KeyRing, PemPair
 from pipespec.gateway.backend import Backend
 from pipespec.gateway.background import first_end
 from pipespec.gateway.generation import Generator, shutting_down
+from pipespec.gateway.grpc.decoding import Decoding
 from pipespec.gateway.grpc.guard import Guard
 from pipespec.gateway.grpc.health import HealthServicer, follow_readiness, new_servicer, set_status
 from pipespec.gateway.grpc.service import PROTOCOL, GenerationService
@@ -134,7 +135,9 @@ async def serve_grpc(
         ("grpc.server.max_pending_requests", 4 * max(max_streams, max_calls)),
         ("grpc.server.max_pending_requests_hard_limit", 8 * max(max_streams, max_calls)),
     )
-    server = grpc.aio.server(interceptors=[Guard(keys)], options=options, maximum_concurrent_rpcs=max_calls)
+    server = grpc.aio.server(
+        interceptors=[Guard(keys), Decoding()], options=options, maximum_concurrent_rpcs=max_calls
+    )
     pipespec_pb2_grpc.add_GenerationServicer_to_server(GenerationService(generator, resume), server)
     servicer = new_servicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

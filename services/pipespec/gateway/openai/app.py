@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -180,12 +181,20 @@ def _add_errors(app: FastAPI) -> None:
         refusal = RequestError(f"{request.method} {request.url.path[:200]}: {error.detail}", code=code)
         response = error_response(refusal, request_id=_request_id(request))
         response.headers.update(error.headers or {})
+        if error.status_code == 405:
+            response.headers["allow"] = _allowed(app, request.url.path)
         return response
 
     @app.exception_handler(Exception)
     async def failed(request: Request, _error: Exception) -> Response:
         # Starlette raises the error again behind this answer, and the server logs it.
         return error_response(internal_error(), request_id=_request_id(request))
+
+
+def _allowed(app: FastAPI, path: str) -> str:
+    """Methods of all routes of a path; the error knows those of the first alone."""
+    routes = [route for route in app.routes if isinstance(route, APIRoute) and route.path_regex.match(path)]
+    return ", ".join(sorted({method for route in routes for method in route.methods or ()}))
 
 
 def _request_id(request: Request) -> str:

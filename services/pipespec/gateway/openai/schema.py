@@ -13,13 +13,37 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
 from pipespec.gateway.generation import ChatPrompt, GenerationRequest, Prompt, TextPrompt, TokenPrompt
-from pipespec.gateway.generation.request import DEFAULT_TEMPERATURE, MAX_CHOICES, MAX_PROMPTS
+from pipespec.gateway.generation.request import (
+    DEFAULT_TEMPERATURE,
+    MAX_CHOICES,
+    MAX_PROMPTS,
+    MAX_STOP_CHARS,
+    MAX_STOP_STRINGS,
+)
 from pipespec.gateway.text import ChatMessage
 from pipespec.ops.errors import RequestError
 from pipespec.protocol.ids import TokenId
 from pipespec.protocol.sampling import MAX_LOGIT_BIAS, Sampling
 
 _TOKEN_KEY = re.compile(r"0|[1-9][0-9]{0,9}")
+
+# What the validators below take, for the OpenAPI document; they check it themselves.
+_StopText = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
+_Stop = _StopText | Annotated[list[_StopText], Field(max_length=MAX_STOP_STRINGS)]
+_Token = Annotated[int, Field(ge=0, lt=2**32)]
+_Tokens = Annotated[list[_Token], Field(min_length=1)]
+_Prompts = (
+    Annotated[str, Field(min_length=1)]
+    | _Tokens
+    | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
+    | Annotated[list[_Tokens], Field(min_length=1, max_length=MAX_PROMPTS)]
+)
+_Bias = Annotated[
+    dict[
+        Annotated[str, Field(pattern=f"^({_TOKEN_KEY.pattern})$")], Annotated[float, Field(ge=-100, le=100)]
+    ],
+    Field(max_length=MAX_LOGIT_BIAS, json_schema_extra={"additionalProperties": False, "default": {}}),
+]
 
 
 def _as_strings(value: Any) -> Any:
@@ -72,7 +96,7 @@ class GenerationBody(_Body):
     stream_options: StreamOptions | None = None
     n: int = Field(default=1, ge=1, le=MAX_CHOICES)
     max_tokens: int | None = Field(default=None, ge=1, lt=2**31)
-    stop: Annotated[list[str], BeforeValidator(_as_strings)] = []
+    stop: Annotated[list[str], BeforeValidator(_as_strings, json_schema_input_type=_Stop)] = []
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**64)
     user: str | None = None
     temperature: float = DEFAULT_TEMPERATURE
@@ -82,7 +106,9 @@ class GenerationBody(_Body):
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
-    logit_bias: Annotated[tuple[tuple[int, float], ...], PlainValidator(_as_bias)] = ()
+    logit_bias: Annotated[
+        tuple[tuple[int, float], ...], PlainValidator(_as_bias, json_schema_input_type=_Bias)
+    ] = ()
     speculate: bool = True
     ignore_eos: bool = False
     include_stats: bool = False
@@ -149,7 +175,7 @@ class GenerationBody(_Body):
 class CompletionBody(GenerationBody):
     """``POST /v1/completions``."""
 
-    prompt: Annotated[tuple[Prompt, ...], PlainValidator(_as_prompts)]
+    prompt: Annotated[tuple[Prompt, ...], PlainValidator(_as_prompts, json_schema_input_type=_Prompts)]
 
     def _prompts(self) -> tuple[Prompt, ...]:
         return self.prompt

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_INERT: dict[str, tuple[Any, ...]] = {
+INERT: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "echo": (False,),
     "logprobs": (False,),
@@ -32,4 +32,4 @@ def drop_inert(body: dict[str, Any]) -> dict[str, Any]:
 
 def _is_inert(name: str, value: Any) -> bool:
     # By type too: in Python False == 0, but `logprobs: 0` asks for something.
-    return any(type(value) is type(inert) and value == inert for inert in _INERT.get(name, ()))
+    return any(type(value) is type(inert) and value == inert for inert in INERT.get(name, ()))

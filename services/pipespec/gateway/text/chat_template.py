@@ -7,8 +7,7 @@ templates give equal text. Only the server's template runs, never a client's; it
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
@@ -17,8 +16,8 @@ from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from pipespec.gateway.text.sandbox import BoundedSandbox, OutOfTime
 from pipespec.ops.errors import ModelError, RequestError
 
 MAX_GROWTH = 4
@@ -26,6 +25,7 @@ MAX_GROWTH = 4
 MAX_OVERHEAD = 64 * 1024
 """... and on top of that."""
 MAX_RENDER_S = 0.25
+"""Seconds of the processor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,9 @@ class ChatTemplate:
 
     def __init__(self, source: str, *, special_tokens: Mapping[str, str]) -> None:
         self._special_tokens = dict(special_tokens)
+        self._environment = _environment()
         try:
-            self._template = _environment().from_string(source)
+            self._template = self._environment.from_string(source)
             self._probe()
         except TemplateError as error:
             raise ModelError(f"the model's chat template cannot be used: {error}") from error
@@ -59,7 +60,7 @@ class ChatTemplate:
         try:
             self.render([ChatMessage("user", ".")])
         except RequestError as error:
-            if isinstance(error.__cause__, SecurityError):
+            if isinstance(error.__cause__, SecurityError) and not isinstance(error.__cause__, OutOfTime):
                 raise error.__cause__ from error
             # Any other refusal is of this conversation, not of the template.
 
@@ -71,26 +72,36 @@ class ChatTemplate:
         """
         size = sum(len(message.content) + len(message.role) for message in messages)
         limit = MAX_GROWTH * size + MAX_OVERHEAD
-        give_up_at = time.monotonic() + MAX_RENDER_S
         pieces: list[str] = []
         written = 0
         try:
-            for piece in self._template.generate(
-                messages=[{"role": message.role, "content": message.content} for message in messages],
-                tools=None,
-                documents=None,
-                add_generation_prompt=True,
-                **self._special_tokens,
-            ):
-                pieces.append(piece)
-                written += len(piece)
-                if written > limit or time.monotonic() > give_up_at:
-                    raise _refusal(
-                        f"it wrote more than {limit} characters or took longer than {MAX_RENDER_S} s"
-                    )
-        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
+            with self._environment.limit(MAX_RENDER_S):
+                for piece in self._pieces(messages):
+                    self._environment.turn()
+                    pieces.append(piece)
+                    written += len(piece)
+                    if written > limit:
+                        raise _refusal(f"it wrote more than {limit} characters")
+        except (
+            TemplateError,
+            TypeError,
+            ValueError,
+            LookupError,
+            ArithmeticError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise _refusal(str(error)) from error
         return "".join(pieces)
+
+    def _pieces(self, messages: Sequence[ChatMessage]) -> Iterator[str]:
+        return self._template.generate(
+            messages=[{"role": message.role, "content": message.content} for message in messages],
+            tools=None,
+            documents=None,
+            add_generation_prompt=True,
+            **self._special_tokens,
+        )
 
 
 def _refusal(reason: str) -> RequestError:
@@ -111,8 +122,8 @@ class _GenerationBlock(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+def _environment() -> BoundedSandbox:
+    environment = BoundedSandbox(
         trim_blocks=True,
         lstrip_blocks=True,
         extensions=[_GenerationBlock, loopcontrols],

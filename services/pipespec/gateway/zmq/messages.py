@@ -29,6 +29,8 @@ VERSION = 1
 MAX_MESSAGE = 2 * 1024 * 1024
 """Bytes."""
 MAX_PING_IDS = 1024
+MALFORMED = "malformed_message"
+"""Code of the error that answers what is no message at all; wrong fields have other codes."""
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/-]{1,128}$")]
 
@@ -168,16 +170,16 @@ def unpack(frames: Sequence[bytes]) -> Generate | Resume | Cancel | Ping:
         BadMessage: it is not msgpack, not a known message, or has a wrong field.
     """
     if len(frames) != 1:
-        raise BadMessage(RequestError(f"expected 1 frame, got {len(frames)}", code="malformed_message"))
+        raise BadMessage(RequestError(f"expected 1 frame, got {len(frames)}", code=MALFORMED))
     try:
         document = msgpack.unpackb(
             frames[0], raw=False, strict_map_key=False, object_pairs_hook=_unique_keys, ext_hook=_no_extension
         )
     except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
-        raise BadMessage(RequestError(f"not a msgpack map: {error}", code="malformed_message")) from error
+        raise BadMessage(RequestError(f"not a msgpack map: {error}", code=MALFORMED)) from error
     if not isinstance(document, dict):
         raise BadMessage(
-            RequestError(f"expected a msgpack map, got {type(document).__name__}", code="malformed_message")
+            RequestError(f"expected a msgpack map, got {type(document).__name__}", code=MALFORMED)
         )
     try:
         return _REQUEST.validate_python(document)

@@ -23,6 +23,7 @@ from pipespec.gateway.resume import (
 )
 from pipespec.gateway.text import TextModel
 from pipespec.gateway.zmq.messages import (
+    MALFORMED,
     BadMessage,
     Cancel,
     FrameRenderer,
@@ -37,6 +38,7 @@ from pipespec.gateway.zmq.messages import (
     pack_started,
     unpack,
 )
+from pipespec.gateway.zmq.offenders import WINDOW_S, Offenders
 from pipespec.gateway.zmq.router import ClientGone, Received, Router
 from pipespec.ops.errors import Overloaded, RequestError
 from pipespec.ops.pipeline import GatewaySettings
@@ -50,6 +52,10 @@ _LOOK_EVERY_S = 0.5
 
 _MALFORMED = Counter(
     "pipespec_gateway_malformed_messages_total", "ZeroMQ messages that are not of the protocol"
+)
+_UNREAD = Counter(
+    "pipespec_gateway_unread_messages_total",
+    "ZeroMQ messages of clients that had sent too many malformed ones",
 )
 _log = structlog.get_logger(__name__)
 
@@ -87,6 +93,7 @@ class ZmqServer:
         self._requests: dict[_Key, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # also those that are closing
         self._heard: dict[bytes, float] = {}
+        self._offenders = Offenders()
         self._draining = False
         self._loops = [
             asyncio.create_task(self._receive(), name="zmq-receive"),
@@ -125,12 +132,16 @@ class ZmqServer:
 
     async def _handle(self, received: Received) -> None:
         identity = received.identity
+        if self._offenders.is_banned(identity, asyncio.get_running_loop().time()):
+            _UNREAD.inc()
+            return
         try:
             message = unpack(received.frames)
         except BadMessage as error:
             self.num_malformed += 1
             _MALFORMED.inc()
             await self._router.try_send(identity, pack_error(error.request_id, error.answer))
+            await self._note_offence(identity, error.answer)
             return
         self._heard[identity] = asyncio.get_running_loop().time()
         match message:
@@ -140,6 +151,14 @@ class ZmqServer:
                 await self._cancel(identity, message)
             case Ping():
                 await self._answer_ping(identity, message)
+
+    async def _note_offence(self, identity: bytes, answer: RequestError) -> None:
+        if answer.code != MALFORMED:
+            return
+        if self._offenders.offend(identity, asyncio.get_running_loop().time()):
+            _log.warning("client_banned", client=identity.hex(), seconds=WINDOW_S)
+            banned = f"too many malformed messages; nothing is read from you for {WINDOW_S:g} s"
+            await self._router.try_send(identity, pack_error(None, RequestError(banned, code=MALFORMED)))
 
     async def _start(self, identity: bytes, message: Generate | Resume, *, client: str | None) -> None:
         key = (identity, message.id)
