@@ -50,8 +50,10 @@ def _keep(name: str, folder: Path) -> None:
 
     small = BUILD / f"{name}-small"
     small.mkdir(exist_ok=True)
-    if _run(name, "-merge=1", f"-max_len={corpus.MAX_INPUT}", str(small), str(folder)) == 0:
-        corpus.write(name, (file.read_bytes() for file in small.iterdir()))
+    merged = _run(name, "-merge=1", f"-max_len={corpus.MAX_INPUT}", str(small), str(folder))
+    inputs = [file.read_bytes() for file in small.iterdir()]
+    if merged == 0 and inputs:
+        corpus.write(name, inputs)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "corpus"
-MAX_INPUT = 4096
+MAX_INPUT = 1024
 """Bytes of an input that is kept."""
 
 

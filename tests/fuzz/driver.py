@@ -10,6 +10,7 @@ with atheris.instrument_imports(include=["pipespec"]):
     from fuzz.targets import TARGETS
 
 if __name__ == "__main__":
-    name = sys.argv.pop(1)
-    atheris.Setup(sys.argv, TARGETS[name])
+    _, name, *options = sys.argv
+    # The first argument is what libFuzzer starts again, by way of a shell, to merge inputs.
+    atheris.Setup([f"{sys.executable} -m fuzz.driver {name}", *options], TARGETS[name])
     atheris.Fuzz()

@@ -46,6 +46,8 @@ class Overheads:
 
 MEASURED = Overheads()
 NO_OVERHEADS = Overheads(0.0, 0.0)
+_WEIGHTS = b"simulated target"
+"""A digest of 16 bytes, alike for all: replicas of one chain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,7 @@ def _stages(world: World, pipeline: Pipeline, overheads: Overheads) -> Iterable[
                 Rank(rank),
                 f"r{index}",
                 num_stages=len(pipeline.stages),
+                weights=_WEIGHTS,
                 vocab_size=VOCAB_SIZE,
                 max_sessions=stage.max_sessions,
             )
