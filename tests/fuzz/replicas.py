@@ -47,7 +47,7 @@ from pipespec.protocol.messages import (
 from pipespec.protocol.place import Place
 from pipespec.protocol.sampling import Sampling
 from pipespec.protocol.stage_replica import StageReplica
-from pipespec.protocol.stage_session import StageLimits
+from pipespec.protocol.stage_session import StageLimits, StageSession
 from pipespec.protocol.timers import Timers
 from pipespec.protocol.tokenlog import TokenLog
 from pipespec.protocol.work import Outcome, Work
@@ -214,7 +214,7 @@ def stage(data: bytes) -> None:
     world = World(data)
     place = Place(Rank(1), "r0", 3, weights=b"m" * 16, tokenizer=TOKENIZER, vocab_size=VOCAB, max_sessions=2)
     core = StageReplica(place, StageLimits(lookahead=4, max_chunk=8, context_len=200), TIMERS)
-    final: dict[int, tuple[TokenId, ...]] = {}
+    final: dict[StageSession, tuple[TokenId, ...]] = {}
     begin = Open(
         SESSIONS[0], Epoch(0), ("r0", "r0", "r0"), IDENTITY, PROMPT, Sampling(max_tokens=40), committed=()
     )
@@ -236,14 +236,11 @@ def stage(data: bytes) -> None:
         assert packed(core.outbox) <= 64
         assert len(core.sessions) <= 2
         assert core.num_remembered <= 2 * len(SESSIONS)
-        final = {
-            id(session): _kept(final.get(id(session), ()), session) for session in core.sessions.values()
-        }
+        final = {session: _kept(final.get(session, ()), session) for session in core.sessions.values()}
 
 
-def _kept(before: Sequence[TokenId], session: object) -> tuple[TokenId, ...]:
-    claims = session.claims  # type: ignore[attr-defined]
-    now: tuple[TokenId, ...] = claims.log.slice(0, claims.committed)
+def _kept(before: Sequence[TokenId], session: StageSession) -> tuple[TokenId, ...]:
+    now = session.claims.log.slice(0, session.claims.committed)
     assert now[: len(before)] == tuple(before)
     return now
 

