@@ -110,7 +110,7 @@ async def generate(*arguments: str) -> int:
 async def test_generate_takes_its_key_from_the_option_or_the_variable(
     guarded: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    where = ("--url", guarded, "--ca", str(CA))
+    where = ("--url", guarded, "--ca", str(CA), "--no-resume")
     assert await generate(*where) == FAILED
     assert "an API key is needed" in capsys.readouterr().err
     assert await generate(*where, "--api-key", ALICE) == 0
