@@ -188,7 +188,7 @@ def _is_plain(module: nn.Module) -> TypeGuard[Layer]:
     """Linear, not of a kind derived from that, not sharded, not quantized, nothing hooked to it."""
     if not isinstance(module, nn.Linear | Conv1D) or type(module) not in (nn.Linear, Conv1D):
         return False
-    weight = module.weight
+    weight = getattr(module, "weight", None)  # compressed layers have none until they are first called
     return (
         type(weight) is nn.Parameter
         and type(weight.data) is torch.Tensor
