@@ -117,40 +117,45 @@ class ResumeService:
 
     # The edges
 
-    def start(self, generation: Generation, renderer: Renderer, *, protocol: str) -> Reader:
-        """Keep a generation's events from here on, and read them. The generation is owned from here on."""
-        stream = StreamId(secrets.token_bytes(STREAM_ID_LEN))
+    def start(self, generation: Generation, renderer: Renderer, *, protocol: str, principal: str) -> Reader:
+        """Keep a generation's events from here on, and read them. The generation is owned from here on.
+
+        Only ``principal``, a name, finds the stream again; empty where principals are not told apart.
+        """
+        token = StreamToken(self._replica, secrets.token_bytes(STREAM_ID_LEN))
+        stream = token.stream_of(principal)
         self._owned.open(time.monotonic(), stream, protocol=protocol)
         pump = asyncio.create_task(self._pump(stream, generation, renderer), name="resume-pump")
         self._pumps[stream] = pump
         pump.add_done_callback(lambda done: self._forget_pump(stream, done, generation))
-        return self._local_reader(StreamToken(self._replica, stream), protocol=protocol, index=0)
+        return self._local_reader(token, stream, protocol=protocol, index=0)
 
-    async def resume(self, token: StreamToken, index: int, *, protocol: str) -> Reader:
+    async def resume(self, token: StreamToken, index: int, *, protocol: str, principal: str) -> Reader:
         """Read a stream from an event on; its owner may be any gateway.
 
         Raises:
-            RequestError: ``resume_expired``, or there is no such event.
+            RequestError: ``resume_expired``, also where it is another principal's; or there is no such event.
         """
         try:
-            reader = await self._reader(token, index, protocol=protocol)
+            reader = await self._reader(token, token.stream_of(principal), protocol=protocol, index=index)
         except RequestError as error:
             self.resumes[error.code] += 1
             raise
         self.resumes["ok"] += 1
         return reader
 
-    async def cancel(self, token: StreamToken, *, protocol: str) -> None:
+    async def cancel(self, token: StreamToken, *, protocol: str, principal: str) -> None:
         """End a stream wherever it lives; one that has ended stays as it is.
 
         Raises:
-            RequestError: ``resume_expired``.
+            RequestError: ``resume_expired``, also where it is another principal's.
         """
+        stream = token.stream_of(principal)
         if token.replica == self._replica:
-            self._owned.cancel(token.stream, protocol=protocol)
+            self._owned.cancel(stream, protocol=protocol)
             self._carry_out()
             return
-        remote = self._remote_stream(token, protocol=protocol, index=0, cancel=True)
+        remote = self._remote_stream(token.replica, stream, protocol=protocol, index=0, cancel=True)
         reader = RemoteReader(self, token, remote)
         try:
             await reader.opened()
@@ -199,17 +204,17 @@ class ResumeService:
         """The core, for readers."""
         return self._owned
 
-    def enter_local(self, token: StreamToken, *, protocol: str, reader: int, index: int) -> asyncio.Event:
+    def enter_local(self, stream: StreamId, *, protocol: str, reader: int, index: int) -> asyncio.Event:
         """A client begins to read; the event is set when there is news for it."""
-        self._owned.attach(token.stream, protocol=protocol, reader=reader, index=index)
+        self._owned.attach(stream, protocol=protocol, reader=reader, index=index)
         news = self._local[reader] = asyncio.Event()
         self._carry_out()
         return news
 
-    def leave_local(self, token: StreamToken, reader: int) -> None:
+    def leave_local(self, stream: StreamId, reader: int) -> None:
         """A client is gone."""
         self._local.pop(reader, None)
-        self._owned.detach(time.monotonic(), token.stream, reader)
+        self._owned.detach(time.monotonic(), stream, reader)
 
     def news_of(self, remote: RemoteStream) -> asyncio.Event:
         """Set when something came for it."""
@@ -228,11 +233,11 @@ class ResumeService:
 
     # Within
 
-    async def _reader(self, token: StreamToken, index: int, *, protocol: str) -> Reader:
+    async def _reader(self, token: StreamToken, stream: StreamId, *, protocol: str, index: int) -> Reader:
         if token.replica == self._replica:
-            self._owned.check(token.stream, protocol=protocol, index=index)
-            return self._local_reader(token, protocol=protocol, index=index)
-        remote = self._remote_stream(token, protocol=protocol, index=index)
+            self._owned.check(stream, protocol=protocol, index=index)
+            return self._local_reader(token, stream, protocol=protocol, index=index)
+        remote = self._remote_stream(token.replica, stream, protocol=protocol, index=index)
         reader = RemoteReader(self, token, remote)
         try:
             await reader.opened()
@@ -241,18 +246,21 @@ class ResumeService:
             raise
         return reader
 
-    def _local_reader(self, token: StreamToken, *, protocol: str, index: int) -> LocalReader:
-        return LocalReader(self, token, protocol=protocol, reader=secrets.randbits(64), index=index)
+    def _local_reader(
+        self, token: StreamToken, stream: StreamId, *, protocol: str, index: int
+    ) -> LocalReader:
+        reader = secrets.randbits(64)
+        return LocalReader(self, token, stream, protocol=protocol, reader=reader, index=index)
 
     def _remote_stream(
-        self, token: StreamToken, *, protocol: str, index: int, cancel: bool = False
+        self, owner: str, stream: StreamId, *, protocol: str, index: int, cancel: bool = False
     ) -> RemoteStream:
         if self._is_leaving:
             raise relay_shutting_down()
         if len(self._remote) >= MAX_REMOTE:
             raise Overloaded(f"{MAX_REMOTE} streams of other gateways are read here; try again later")
         remote = RemoteStream(
-            token.stream,
+            stream,
             reader=secrets.randbits(64),
             protocol=protocol,
             index=index,
@@ -260,7 +268,7 @@ class ResumeService:
             patience_s=self._timers.dead_s,
             cancel=cancel,
         )
-        self._remote[remote.reader] = (remote, gateway_inbox(token.replica), asyncio.Event())
+        self._remote[remote.reader] = (remote, gateway_inbox(owner), asyncio.Event())
         self.ask(remote)
         return remote
 

@@ -148,7 +148,7 @@ class ZmqServer:
             case Generate() | Resume():
                 await self._start(identity, message, client=received.client)
             case Cancel():
-                await self._cancel(identity, message)
+                await self._cancel(identity, message, client=received.client)
             case Ping():
                 await self._answer_ping(identity, message)
 
@@ -188,7 +188,7 @@ class ZmqServer:
         identity, request_id = key
         try:
             if isinstance(message, Resume):
-                await self._resume_stream(key, message)
+                await self._resume_stream(key, message, client=client)
             else:
                 await self._generate(key, message, client=client)
         except ClientGone as error:
@@ -208,15 +208,18 @@ class ZmqServer:
         keeper = resuming(self._resume) if message.resumable else None
         generation = await self._generator.start(message.to_request(), principal=principal)
         if keeper is not None:
-            await self._deliver(key, keeper.start(generation, FrameRenderer(), protocol=PROTOCOL))
+            reader = keeper.start(generation, FrameRenderer(), protocol=PROTOCOL, principal=client or "")
+            await self._deliver(key, reader)
             return
         async with generation:
             async for event in generation:
                 await self._router.send(key[0], pack_event(message.id, event))
 
-    async def _resume_stream(self, key: _Key, message: Resume) -> None:
+    async def _resume_stream(self, key: _Key, message: Resume, *, client: str | None) -> None:
         token, index = parse_resume_id(message.resume_id, param="resume_id")
-        await self._deliver(key, await resuming(self._resume).resume(token, index, protocol=PROTOCOL))
+        keeper = resuming(self._resume)
+        reader = await keeper.resume(token, index, protocol=PROTOCOL, principal=client or "")
+        await self._deliver(key, reader)
 
     async def _deliver(self, key: _Key, reader: Reader) -> None:
         identity, request_id = key
@@ -234,25 +237,27 @@ class ZmqServer:
         with contextlib.suppress(ClientGone):
             await self._router.send(identity, frame)
 
-    async def _cancel(self, identity: bytes, message: Cancel) -> None:
+    async def _cancel(self, identity: bytes, message: Cancel, *, client: str | None) -> None:
         key = (identity, message.id)
         token = self._resumable.get(key)
         known = self._drop(key)
         if token is not None or message.resume_id is not None:
             # Its owner may be another gateway, which takes its time to answer.
-            cancelling = asyncio.create_task(self._cancel_stream(identity, message, token))
+            cancelling = asyncio.create_task(self._cancel_stream(identity, message, token, client=client))
             self._tasks.add(cancelling)
             cancelling.add_done_callback(self._tasks.discard)
             return
         error = RequestError("the request was cancelled", code="cancelled") if known else _unknown(message.id)
         await self._router.try_send(identity, pack_error(message.id, error))
 
-    async def _cancel_stream(self, identity: bytes, message: Cancel, token: StreamToken | None) -> None:
+    async def _cancel_stream(
+        self, identity: bytes, message: Cancel, token: StreamToken | None, *, client: str | None
+    ) -> None:
         try:
             named = message.resume_id
             stream = parse_token(named, param="resume_id") if named is not None else token
             if stream is not None:
-                await resuming(self._resume).cancel(stream, protocol=PROTOCOL)
+                await resuming(self._resume).cancel(stream, protocol=PROTOCOL, principal=client or "")
             error = RequestError("the request was cancelled", code="cancelled")
         except RequestError as refusal:
             error = refusal
