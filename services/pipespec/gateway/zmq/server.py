@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter as CounterMetric
 
 from pipespec.gateway.access import KeyRing
 from pipespec.gateway.backend import Backend
@@ -46,14 +47,16 @@ from pipespec.ops.pipeline import GatewaySettings
 PROTOCOL = "zmq"
 """Of requests, in metrics, and of the frames of resumable streams."""
 MAX_REQUESTS = 1024
+MAX_CANCELS = 16
+"""Of streams, by one client, that are under way: their owners may be other gateways, which take their time."""
 CLIENT_TIMEOUT_S = 10.0
 """A client that was silent for this long loses its requests."""
 _LOOK_EVERY_S = 0.5
 
-_MALFORMED = Counter(
+_MALFORMED = CounterMetric(
     "pipespec_gateway_malformed_messages_total", "ZeroMQ messages that are not of the protocol"
 )
-_UNREAD = Counter(
+_UNREAD = CounterMetric(
     "pipespec_gateway_unread_messages_total",
     "ZeroMQ messages of clients that had sent too many malformed ones",
 )
@@ -91,6 +94,7 @@ class ZmqServer:
         self._resumable: dict[_Key, StreamToken] = {}
         self._client_timeout_s = client_timeout_s
         self._requests: dict[_Key, asyncio.Task[None]] = {}
+        self._cancels: Counter[bytes] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()  # also those that are closing
         self._heard: dict[bytes, float] = {}
         self._offenders = Offenders()
@@ -241,14 +245,23 @@ class ZmqServer:
         key = (identity, message.id)
         token = self._resumable.get(key)
         known = self._drop(key)
-        if token is not None or message.resume_id is not None:
-            # Its owner may be another gateway, which takes its time to answer.
+        if token is None and message.resume_id is None:
+            error = _cancelled() if known else _unknown(message.id)
+            await self._router.try_send(identity, pack_error(message.id, error))
+        elif self._cancels[identity] >= MAX_CANCELS:
+            error = Overloaded(f"{MAX_CANCELS} streams of this client are being ended; ask again by its name")
+            await self._router.try_send(identity, pack_error(message.id, error))
+        else:
             cancelling = asyncio.create_task(self._cancel_stream(identity, message, token, client=client))
+            self._cancels[identity] += 1
             self._tasks.add(cancelling)
-            cancelling.add_done_callback(self._tasks.discard)
-            return
-        error = RequestError("the request was cancelled", code="cancelled") if known else _unknown(message.id)
-        await self._router.try_send(identity, pack_error(message.id, error))
+            cancelling.add_done_callback(lambda done: self._forget_cancel(identity, done))
+
+    def _forget_cancel(self, identity: bytes, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._cancels[identity] -= 1
+        if not self._cancels[identity]:
+            del self._cancels[identity]
 
     async def _cancel_stream(
         self, identity: bytes, message: Cancel, token: StreamToken | None, *, client: str | None
@@ -258,10 +271,11 @@ class ZmqServer:
             stream = parse_token(named, param="resume_id") if named is not None else token
             if stream is not None:
                 await resuming(self._resume).cancel(stream, protocol=PROTOCOL, principal=client or "")
-            error = RequestError("the request was cancelled", code="cancelled")
+            error = _cancelled()
         except RequestError as refusal:
             error = refusal
-        await self._tell(identity, pack_error(message.id, error))
+        with contextlib.suppress(ClientGone):  # who reads nothing must not keep this task
+            await self._router.try_send(identity, pack_error(message.id, error))
 
     async def _answer_ping(self, identity: bytes, message: Ping) -> None:
         for request_id in message.ids:
@@ -310,6 +324,10 @@ class ZmqServer:
         if self._requests.get(key) is task:
             del self._requests[key]
             self._resumable.pop(key, None)
+
+
+def _cancelled() -> RequestError:
+    return RequestError("the request was cancelled", code="cancelled")
 
 
 def _unknown(request_id: str) -> RequestError:
