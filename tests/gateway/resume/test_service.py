@@ -107,6 +107,41 @@ async def test_a_gateway_that_ends_sends_other_gateways_all_that_it_has_and_why_
     assert len(got) == 30 * 20_000 * len(generator._text.detokenizer().step(TokenId(5)))
 
 
+async def test_a_gateway_that_ends_waits_for_who_reads_and_for_nobody_else(
+    generator: Generator, settings: GatewaySettings
+) -> None:
+    bus = MemoryBus()
+    async with keeping(settings, "g1", bus) as other, keeping(settings, "g0", bus) as service:
+        near, far, _ = [
+            service.start(await generator.start(ask()), Texts(repeat=20_000), protocol="grpc", principal="")
+            for _ in range(3)
+        ]
+        far = await other.resume(far.token, 0, protocol="grpc", principal="")
+        async with near:
+            waiting = asyncio.create_task(service.delivered(timeout_s=3600))
+            assert [frame async for frame in far][-1].content == b"|"
+            await asyncio.sleep(0.1)
+            assert not waiting.done()
+            assert [frame async for frame in near][-1].content == b"|"
+        await asyncio.wait_for(waiting, 60)
+        assert service.num_streams == 3
+
+
+async def test_who_still_reads_when_the_gateway_ends_is_told_so_and_nobody_begins(
+    generator: Generator, settings: GatewaySettings
+) -> None:
+    async with keeping(settings) as service:
+        reader = service.start(await generator.start(ask()), Texts(), protocol="grpc", principal="")
+        async with reader:
+            await anext(reader)
+            await service.delivered(timeout_s=0.05)
+            service.leave()
+            for late in (anext(reader), service.resume(reader.token, 0, protocol="grpc", principal="")):
+                with pytest.raises(RequestError) as caught:
+                    await late
+                assert caught.value.code == "server_shutting_down"
+
+
 async def test_streams_that_nobody_reads_make_room_and_their_sessions_are_closed(
     generator: Generator, backend: ScriptedBackend, settings: GatewaySettings
 ) -> None:

@@ -84,6 +84,7 @@ class LocalReader:
         """Next frame, see ``Reader``."""
         owned = self._service.owned
         while True:
+            self._service.check_staying()
             frame = owned.take(self._stream, self._reader)
             if frame is not None:
                 return frame

@@ -190,14 +190,35 @@ class ResumeService:
             if remote.has_ended:
                 news.set()
 
+    async def delivered(self, *, timeout_s: float) -> None:
+        """Wait until all who read a stream of this gateway have had it to its end, but for so long at most.
+
+        Clients that are gone, and may come back within the grace, are not waited for.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._local or not self._owned.is_settled:  # noqa: ASYNC110 - the core knows no events
+                    await asyncio.sleep(self._timers.heartbeat_s)
+
     def leave(self) -> None:
-        """This gateway ends: who reads a stream of another one is told to go on elsewhere."""
+        """This gateway ends: its clients are told, and those that read a stream of another one, to go on elsewhere."""
         self._is_leaving = True
+        for news in self._local.values():
+            news.set()
         for remote, _, news in self._remote.values():
             remote.fail(relay_shutting_down())
             news.set()
 
     # The readers
+
+    def check_staying(self) -> None:
+        """Whether clients of this gateway may go on reading its streams.
+
+        Raises:
+            Unavailable: the gateway ends.
+        """
+        if self._is_leaving:
+            raise shutting_down()
 
     @property
     def owned(self) -> OwnedStreams:
@@ -235,6 +256,7 @@ class ResumeService:
 
     async def _reader(self, token: StreamToken, stream: StreamId, *, protocol: str, index: int) -> Reader:
         if token.replica == self._replica:
+            self.check_staying()
             self._owned.check(stream, protocol=protocol, index=index)
             return self._local_reader(token, stream, protocol=protocol, index=index)
         remote = self._remote_stream(token.replica, stream, protocol=protocol, index=index)
