@@ -9,7 +9,7 @@ from collections import Counter
 import structlog
 from prometheus_client import Counter as CounterMetric
 
-from pipespec.gateway.access import KeyRing
+from pipespec.gateway.access import KeyRing, Principal
 from pipespec.gateway.backend import Backend
 from pipespec.gateway.background import first_end
 from pipespec.gateway.generation import Generator, shutting_down
@@ -191,10 +191,11 @@ class ZmqServer:
         """Answer one request; ``client`` is the name of the key that it came with, None in plain."""
         identity, request_id = key
         try:
+            principal = self._principal(client)
             if isinstance(message, Resume):
                 await self._resume_stream(key, message, client=client)
             else:
-                await self._generate(key, message, client=client)
+                await self._generate(key, message, client=client, principal=principal)
         except ClientGone as error:
             _log.info("client_gone", key=client, reason=str(error))
         except RequestError as error:
@@ -204,9 +205,19 @@ class ZmqServer:
             failed = RequestError("the gateway failed", code="internal_error")
             await self._tell(identity, pack_error(request_id, failed))
 
-    async def _generate(self, key: _Key, message: Generate, *, client: str | None) -> None:
-        """Whoever has the rights of the API keys of this name has those of its CURVE key."""
-        principal = None if client is None or self._keys is None else self._keys.named(client)
+    def _principal(self, client: str | None) -> Principal | None:
+        """Whose API keys have the name of the CURVE key; None where there are none, or the edge is in plain.
+
+        Raises:
+            RequestError: ``invalid_api_key``: nobody has.
+        """
+        if client is None or self._keys is None:
+            return None
+        return self._keys.named(client, protocol=PROTOCOL)
+
+    async def _generate(
+        self, key: _Key, message: Generate, *, client: str | None, principal: Principal | None
+    ) -> None:
         if message.model is not None:
             self._generator.check_model(message.model)
         keeper = resuming(self._resume) if message.resumable else None
@@ -267,6 +278,7 @@ class ZmqServer:
         self, identity: bytes, message: Cancel, token: StreamToken | None, *, client: str | None
     ) -> None:
         try:
+            self._principal(client)
             named = message.resume_id
             stream = parse_token(named, param="resume_id") if named is not None else token
             if stream is not None:
@@ -355,7 +367,8 @@ async def serve_zmq(
         model_name: what clients call the model.
         host: address to bind.
         port: 0 picks a free one.
-        keys: whose rights clients have that come with a CURVE key of the same name; None where there are none.
+        keys: whose rights clients have that come with a CURVE key of the same name, and nobody else gets in; None
+            where there are none.
         resume: keeps resumable streams; None where that is turned off.
         client_timeout_s: a client that was silent for this long loses its requests.
 
