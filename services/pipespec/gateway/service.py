@@ -138,7 +138,13 @@ def _resume(
     """What keeps resumable streams, unless the settings turn it off."""
     if pipeline.gateway.resume_grace_s == 0:
         return None
-    resume = ResumeService(pipeline.gateway, replica=replica, timers=timers, publish=backend.publish)
+    resume = ResumeService(
+        pipeline.gateway,
+        replica=replica,
+        timers=timers,
+        publish=backend.publish,
+        may_exist=backend.core.fellows.may_exist,
+    )
     backend.attach_fellows(resume)
     return resume
 

@@ -15,7 +15,7 @@ from pipespec.gateway.resume import ResumeMetrics, StreamToken, parse_resume_id,
 from pipespec.gateway.text import TextModel
 from pipespec.ops.errors import Overloaded, RequestError
 from pipespec.ops.pipeline import GatewaySettings
-from pipespec.protocol.ids import TokenId
+from pipespec.protocol.ids import TokenId, gateway_inbox
 from pipespec.protocol.messages import EndReason
 
 STREAM = bytes(range(16))
@@ -185,6 +185,24 @@ async def test_no_more_streams_of_other_gateways_are_read_than_may_be(
         with pytest.raises(RequestError, match="does not answer"):
             await waiting
         assert service.num_readers == 0
+
+
+async def test_a_gateway_that_nobody_has_heard_of_is_neither_asked_nor_waited_for(
+    settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipespec.gateway.resume.service.MAX_REMOTE", 0)
+    bus = MemoryBus()
+    bus.unheard.add(gateway_inbox("nobody"))
+    async with keeping(settings, "g0", bus) as service:
+        token = StreamToken("nobody", STREAM)
+        for attempt in (
+            service.resume(token, 0, protocol="grpc", principal=""),
+            service.cancel(token, protocol="grpc", principal=""),
+        ):
+            with pytest.raises(RequestError, match="is not there") as caught:
+                await attempt
+            assert caught.value.code == "resume_expired"
+        assert bus.carried == []
 
 
 async def test_its_metrics_count_what_it_keeps_and_how_resuming_began(

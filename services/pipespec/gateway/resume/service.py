@@ -19,7 +19,7 @@ import structlog
 
 from pipespec.gateway.generation import Event, Generation, shutting_down
 from pipespec.gateway.resume.asker import RemoteStream
-from pipespec.gateway.resume.errors import relay_shutting_down
+from pipespec.gateway.resume.errors import no_such_gateway, relay_shutting_down
 from pipespec.gateway.resume.owner import Limits, OwnedStreams
 from pipespec.gateway.resume.reader import LocalReader, Reader, RemoteReader
 from pipespec.gateway.resume.token import StreamToken
@@ -60,10 +60,20 @@ class ResumeService:
         replica: this gateway's name.
         timers: the protocol's.
         publish: to the bus; never blocks.
+        may_exist: whether a gateway with this inbox could answer now.
     """
 
-    def __init__(self, settings: ResumeSettings, *, replica: str, timers: Timers, publish: Publish) -> None:
+    def __init__(
+        self,
+        settings: ResumeSettings,
+        *,
+        replica: str,
+        timers: Timers,
+        publish: Publish,
+        may_exist: Callable[[float, Topic], bool],
+    ) -> None:
         self._replica = replica
+        self._may_exist = may_exist
         self._timers = timers
         self._publish = publish
         self._owned = OwnedStreams(
@@ -279,6 +289,9 @@ class ResumeService:
     ) -> RemoteStream:
         if self._is_leaving:
             raise relay_shutting_down()
+        inbox = gateway_inbox(owner)
+        if not self._may_exist(time.monotonic(), inbox):
+            raise no_such_gateway()
         if len(self._remote) >= MAX_REMOTE:
             raise Overloaded(f"{MAX_REMOTE} streams of other gateways are read here; try again later")
         remote = RemoteStream(
@@ -290,7 +303,7 @@ class ResumeService:
             patience_s=self._timers.dead_s,
             cancel=cancel,
         )
-        self._remote[remote.reader] = (remote, gateway_inbox(owner), asyncio.Event())
+        self._remote[remote.reader] = (remote, inbox, asyncio.Event())
         self.ask(remote)
         return remote
 
