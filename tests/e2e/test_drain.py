@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ MODEL = "emulated"
 NUM_STREAMS = 50
 SHORT, LONG = 60, 20_000
 """Tokens: a moment's, and more than any drain waits for."""
+KEPT = 600
+"""Tokens: of more events than sockets hold, and of fewer than a gateway keeps."""
 
 
 @dataclass
@@ -41,14 +44,14 @@ class Gateway:
         return f"http://127.0.0.1:{port}{path}"
 
 
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[Gateway]:
+@pytest.fixture(params=[{"drain_timeout_s": 6.0}])
+def gateway(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Gateway]:
     document = yaml.safe_load(EXAMPLE.read_text())
     document["gateway"] = {"http_port": 0, "grpc_port": 0, "zmq_port": 0}
     document["timers"] = {"heartbeat_ms": 50, "dead_ms": 5000}
     with detached(document, tmp_path) as up:
         ports = {f"{name}_port": free_port() for name in ("http", "grpc", "zmq", "metrics")}
-        settings = GatewaySettings(**ports, drain_timeout_s=6.0)
+        settings = GatewaySettings(**ports, **request.param)
         pipeline = up.pipeline.model_copy(update={"gateway": settings})
         file = tmp_path / "second.yaml"
         file.write_text(yaml.safe_dump(pipeline.model_dump(mode="json")))
@@ -135,4 +138,52 @@ async def test_a_gateway_that_ends_finishes_what_it_can_and_tells_the_rest(gatew
             assert json.loads(stream.last)["error"]["code"] == "server_shutting_down"
         else:
             assert (len(stream.ids), stream.last) == (SHORT, "[DONE]")
+    assert await asyncio.to_thread(gateway.process.wait, 60) == 0
+
+
+async def ask_and_read_nothing(
+    settings: GatewaySettings,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client of a resumable stream, by a connection that holds little of it."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", settings.http_port))
+    reader, writer = await asyncio.open_connection(sock=connection, limit=4096)
+    body = json.dumps(
+        {
+            "model": settings.model_name,
+            "prompt": [3],
+            "max_tokens": KEPT,
+            "temperature": 0,
+            "ignore_eos": True,
+            "stream": True,
+            "resumable": True,
+        }
+    )
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+    writer.write(f"{head}content-type: application/json\r\n\r\n{body}".encode())
+    return reader, writer
+
+
+# Every event has the model's name.
+@pytest.mark.parametrize("gateway", [{"drain_timeout_s": 60.0, "model_name": "m" * 2000}], indirect=True)
+async def test_a_resumable_stream_that_has_ended_is_read_to_its_end_while_its_gateway_drains(
+    gateway: Gateway,
+) -> None:
+    async with httpx.AsyncClient(timeout=120, trust_env=False) as http:
+        await until(http, gateway.url("/readyz"), 200)
+        reader, writer = await ask_and_read_nothing(gateway.settings)
+        await reader.readuntil(b"id: ")
+        async with asyncio.timeout(60):
+            metrics = gateway.url("/metrics", of_metrics=True)
+            while "\npipespec_gateway_sessions 0.0\n" not in (await http.get(metrics)).text:
+                await asyncio.sleep(0.1)
+        gateway.process.terminate()
+        await until(http, gateway.url("/readyz", of_metrics=True), 503)
+        await asyncio.sleep(3)  # longer than a gateway takes that waits for nobody
+    said = await asyncio.wait_for(reader.read(-1), 60)
+    assert len(said) > 200_000, "it was not kept by the system alone"
+    assert b"data: [DONE]" in said
+    writer.close()
     assert await asyncio.to_thread(gateway.process.wait, 60) == 0

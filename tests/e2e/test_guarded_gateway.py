@@ -50,6 +50,7 @@ def running(folder: Path) -> Iterator[Detached]:
         "zmq_port": 0,
         "model_name": "emulated",
         "api_keys": str(folder / "keys.yaml"),
+        "zmq_insecure": True,
         "tls_certificate": str(folder / "tls.crt"),
         "tls_key": str(folder / "tls.key"),
     }
@@ -167,7 +168,8 @@ def test_no_key_is_in_any_log_or_file_of_the_run(running: Detached, key: str) ->
     ("settings", "said"),
     [
         ({"host": "10.0.0.7"}, "no key is asked for"),
-        ({"api_keys": "nowhere.yaml"}, "cannot read the API keys in nowhere.yaml"),
+        ({"api_keys": "keys.yaml"}, "ZeroMQ clients would need no key"),
+        ({"api_keys": "nowhere.yaml", "zmq_insecure": True}, "cannot read the API keys in nowhere.yaml"),
         ({"tls_certificate": "nowhere.crt", "tls_key": "nowhere.key"}, "cannot read nowhere.crt"),
     ],
 )

@@ -33,6 +33,7 @@ def parsed(**document: Any) -> Pipeline:
             {"gateway": {"host": "10.0.0.7", "insecure": True}},
             ["gateway.host is 10.0.0.7", "zmq_keys", "zmq_insecure"],
         ),
+        ({"gateway": {"api_keys": "/k"}}, ["gateway.api_keys is set", "gateway.zmq_keys", "zmq_insecure"]),
         ({"gateway": {"zmq_keys": "/k", "zmq_insecure": True}}, ["remove one of them"]),
         ({"stage_host": "0.0.0.0"}, ["stage_host is 0.0.0.0", "bind_any_address"]),  # noqa: S104 - refused
         ({"stage_host": "::"}, ["stage_host is ::"]),
@@ -59,6 +60,8 @@ def test_what_would_be_open_stops_the_start_and_says_what_to_do(
         {"brokers": REMOTE, "bus": {"insecure": True}},
         {"gateway": {"host": "10.0.0.7", "insecure": True, "zmq_keys": "/keys/server"}},
         {"gateway": {"host": "10.0.0.7", "insecure": True, "zmq_insecure": True}},
+        {"gateway": {"api_keys": "/k", "zmq_insecure": True}},
+        {"gateway": {"api_keys": "/k", "zmq_keys": "/keys/server"}},
         {"brokers": [{"bind": "0.0.0.0"}], "bus": KEYS, "bind_any_address": True},  # noqa: S104 - with the flag
         {"stage_host": "::", "bind_any_address": True},
     ],

@@ -103,7 +103,7 @@ class GrpcTransport:
     async def cancel_stream(self, resume_id: str) -> None:
         """See ``Transport``."""
         try:
-            await self._stub.Cancel(pb.CancelRequest(resume_id=resume_id))
+            await self._stub.Cancel(pb.CancelRequest(resume_id=resume_id), metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             raise self._typed(error) from error
 

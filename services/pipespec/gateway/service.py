@@ -125,7 +125,7 @@ async def _serve(
                             health.register(EdgeGuardMetrics(edge.guard))
                     listening.set()
                     log.info("gateway.ready", metrics=health.url, model=pipeline.model_name)
-                    work = _work(pipeline, backend, shutdown)
+                    work = _work(pipeline, backend, shutdown, resume=resume)
                     failures = (access.follow(), backend.failed(), *(edge.failed() for edge in edges))
                     await _first(work, *failures)
         finally:
@@ -138,7 +138,13 @@ def _resume(
     """What keeps resumable streams, unless the settings turn it off."""
     if pipeline.gateway.resume_grace_s == 0:
         return None
-    resume = ResumeService(pipeline.gateway, replica=replica, timers=timers, publish=backend.publish)
+    resume = ResumeService(
+        pipeline.gateway,
+        replica=replica,
+        timers=timers,
+        publish=backend.publish,
+        may_exist=backend.core.fellows.may_exist,
+    )
     backend.attach_fellows(resume)
     return resume
 
@@ -222,8 +228,10 @@ async def _edges(
         await asyncio.gather(*(edge.stop(grace_s=STOP_S) for edge in edges))
 
 
-async def _work(pipeline: Pipeline, backend: PipelineBackend, shutdown: Shutdown) -> None:
-    """Until the shutdown; then no new sessions, and wait for those that run."""
+async def _work(
+    pipeline: Pipeline, backend: PipelineBackend, shutdown: Shutdown, *, resume: ResumeService | None
+) -> None:
+    """Until the shutdown; then no new sessions, and wait for those that run, and for who reads what they have said."""
     loop, over = asyncio.get_running_loop(), asyncio.Event()
 
     def end() -> None:
@@ -233,7 +241,10 @@ async def _work(pipeline: Pipeline, backend: PipelineBackend, shutdown: Shutdown
     await over.wait()
     log.info("gateway.draining", reason=shutdown.reason, sessions=backend.num_sessions)
     settings = pipeline.gateway
+    until_s = loop.time() + settings.drain_delay_s + settings.drain_timeout_s
     await backend.drain(delay_s=settings.drain_delay_s, timeout_s=settings.drain_timeout_s)
+    if resume is not None:
+        await resume.delivered(timeout_s=until_s - loop.time())
     log.info("gateway.stopping", sessions_cut=backend.num_sessions)
 
 

@@ -90,20 +90,21 @@ def check_bus(bus: BusSettings, *, hosts: Iterable[str]) -> None:
             )
 
 
-def check_zmq_edge(host: str, *, keys: Path | None, insecure: bool) -> None:
-    """Refuse a ZeroMQ edge outside loopback without keys.
+def check_zmq_edge(host: str, *, keys: Path | None, insecure: bool, api_keys: Path | None) -> None:
+    """Refuse a ZeroMQ edge without keys outside loopback, and beside HTTP and gRPC that ask for keys.
 
     Raises:
         ValueError: says what to do.
     """
     if keys is not None and insecure:
         raise ValueError("gateway has 'zmq_keys' and is 'zmq_insecure'; remove one of them")
-    if keys is None and not insecure and not is_loopback(host):
-        raise ValueError(
-            f"gateway.host is {host}, not loopback, and ZeroMQ clients would need no key; make keys with "
-            "`pipespec keys new FOLDER --servers 1` and set gateway.zmq_keys to FOLDER/server, or set "
-            "gateway.zmq_insecure to true"
-        )
+    if keys is not None or insecure or (api_keys is None and is_loopback(host)):
+        return
+    why = f"gateway.host is {host}, not loopback," if api_keys is None else "gateway.api_keys is set,"
+    raise ValueError(
+        f"{why} and ZeroMQ clients would need no key; make keys with `pipespec keys new FOLDER --servers 1` and set "
+        "gateway.zmq_keys to FOLDER/server, or set gateway.zmq_insecure to true"
+    )
 
 
 def check_binds(hosts: Iterable[tuple[str, str]]) -> None:

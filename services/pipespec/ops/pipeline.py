@@ -133,9 +133,10 @@ class GatewaySettings(AdmissionSettings, EdgeSecuritySettings, ResumeSettings):
     zmq_port: Port = 8002
     metrics_port: Port = 0
     zmq_keys: Path | None = None
-    """Folder with the gateway's CURVE key for ZeroMQ and the public keys of its clients; none: in plain, on loopback."""
+    """Folder with the gateway's CURVE key for ZeroMQ and the public keys of its clients, who have the rights of the
+    ``api_keys`` of their names where there are any; none: in plain, on loopback and without ``api_keys``."""
     zmq_insecure: bool = False
-    """ZeroMQ in plain and for anybody, also outside loopback."""
+    """ZeroMQ in plain and for anybody, also outside loopback and beside ``api_keys``."""
     grpc_reflection: bool = False
     """Lets tools such as grpcurl list the API; ``pipespec up`` turns it on."""
     model_name: str | None = None
@@ -272,7 +273,8 @@ class Pipeline(Settings):
         if not self.bind_any_address:
             check_binds(binds)
         check_bus(self.bus, hosts=[host for b in self.brokers for host in (b.host, b.bind or b.host)])
-        check_zmq_edge(self.gateway.host, keys=self.gateway.zmq_keys, insecure=self.gateway.zmq_insecure)
+        gate = self.gateway
+        check_zmq_edge(gate.host, keys=gate.zmq_keys, insecure=gate.zmq_insecure, api_keys=gate.api_keys)
         return self
 
     @property

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipespec.ops.errors import Overloaded, Unavailable
+from pipespec.protocol.fellows import Fellows
 from pipespec.protocol.fleet import Fleet
 from pipespec.protocol.gateway_session import Commit, GatewaySession
 from pipespec.protocol.ids import Member, Position, Rank, SessionId, TokenId, Topic, stage_inbox
@@ -114,6 +115,7 @@ class GatewayReplica:
 
     def __init__(self, fleet: Fleet, timers: Timers, rules: Rules | None = None) -> None:
         self.fleet = fleet
+        self.fellows = Fellows(timers)
         self.outbox = Outbox()
         self.events: list[Event] = []
         self.sessions: dict[SessionId, GatewaySession] = {}
@@ -199,7 +201,7 @@ class GatewayReplica:
             case Resume() | Resumed() as message:
                 self.events.append(FellowSaid(envelope.sender, message))
             case GatewayHeartbeat():
-                pass  # of this gateway and its fellows; for autoscalers and observers
+                self.fellows.on_heartbeat(now, envelope.sender)
             case _:
                 self.counts["not_for_a_gateway"] += 1
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import NewType
 
 StreamId = NewType("StreamId", bytes)
-"""16 random bytes, chosen by the gateway that owns the stream; who knows them may read it."""
+"""16 bytes that nobody guesses: a hash of what its gateway drew and of who asked for it. Who knows them may read it."""
 
 STREAM_ID_LEN = 16
 MAX_FRAME_BYTES = 256 * 1024

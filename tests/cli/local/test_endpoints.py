@@ -29,4 +29,6 @@ def test_with_a_certificate_http_and_grpc_are_asked_over_tls() -> None:
 
 
 def test_with_keys_the_example_takes_one_from_the_variable_of_the_other_commands() -> None:
-    assert '-H "Authorization: Bearer $PIPESPEC_API_KEY"' in example(pipeline(api_keys="keys.yaml"))
+    assert '-H "Authorization: Bearer $PIPESPEC_API_KEY"' in example(
+        pipeline(api_keys="keys.yaml", zmq_insecure=True)
+    )

@@ -88,7 +88,9 @@ def test_a_wildcard_address_is_reached_through_loopback(bound: str, written: str
 
 def test_files_of_keys_and_certificates_are_found_from_everywhere() -> None:
     files = {"api_keys": "keys.yaml", "tls_certificate": "/etc/tls.crt", "tls_key": "tls.key"}
+    files["zmq_keys"] = "edge/server"
     gateway = lay_out(pipeline(gateway={**FREE, **files})).pipeline.gateway
     assert gateway.api_keys == Path.cwd() / "keys.yaml"
     assert gateway.tls_certificate == Path("/etc/tls.crt")
     assert gateway.tls_key == Path.cwd() / "tls.key"
+    assert gateway.zmq_keys == Path.cwd() / "edge/server"

@@ -27,12 +27,16 @@ class MemoryBus:
         loss: probability that a message is lost.
         doubled: probability that it comes twice.
         delay_s: longest delay; messages overtake each other.
+
+    Attributes:
+        unheard: inboxes of gateways whose heartbeats nobody has heard.
     """
 
     def __init__(
         self, *, seed: int = 0, loss: float = 0.0, doubled: float = 0.0, delay_s: float = 0.0
     ) -> None:
         self.fellows: dict[Topic, ResumeService] = {}
+        self.unheard: set[Topic] = set()
         self.carried: list[Message] = []
         self.num_lost = 0
         self._random = random.Random(seed)
@@ -68,7 +72,11 @@ async def keeping(
     """What keeps the resumable streams of a gateway, with its clock."""
     inbox, bus = gateway_inbox(replica), bus or MemoryBus()
     service = ResumeService(
-        settings, replica=replica, timers=TIMERS, publish=lambda sends: bus.publish_as(inbox, sends)
+        settings,
+        replica=replica,
+        timers=TIMERS,
+        publish=lambda sends: bus.publish_as(inbox, sends),
+        may_exist=lambda _now, owner: owner not in bus.unheard,
     )
     bus.fellows[inbox] = service
 

@@ -183,6 +183,19 @@ def test_all_streams_together_are_bounded_and_ended_ones_without_a_reader_go_fir
     assert owned.size <= limits.total_bytes
 
 
+def test_room_is_made_for_many_frames_at_once_of_those_that_are_alone_for_longest() -> None:
+    limits = Limits(30.0, 2.0, 10_000, total_bytes=100 * STREAM_OVERHEAD)
+    owned = OwnedStreams(limits)
+    streams = [StreamId(bytes([number]) * 16) for number in range(101)]
+    for now, stream in enumerate(streams):
+        owned.open(float(now), stream, protocol="grpc")
+    assert owned.stopped == streams[:11]
+    assert owned.size == limits.total_bytes * 9 // 10
+    for index in range(100):
+        owned.append(streams[-1], frame(index))
+    assert len(owned.stopped) == 11
+
+
 def test_a_frame_larger_than_a_message_ends_the_stream() -> None:
     owned = filled(0, limits=Limits(30.0, 2.0, 2**30, 2**30))
     with pytest.raises(SessionLost):

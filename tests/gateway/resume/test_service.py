@@ -15,11 +15,10 @@ from pipespec.gateway.resume import ResumeMetrics, StreamToken, parse_resume_id,
 from pipespec.gateway.text import TextModel
 from pipespec.ops.errors import Overloaded, RequestError
 from pipespec.ops.pipeline import GatewaySettings
-from pipespec.protocol.ids import TokenId
+from pipespec.protocol.ids import TokenId, gateway_inbox
 from pipespec.protocol.messages import EndReason
-from pipespec.protocol.streams import StreamId
 
-STREAM = StreamId(bytes(range(16)))
+STREAM = bytes(range(16))
 
 
 class Texts:
@@ -51,7 +50,7 @@ def ask() -> GenerationRequest:
 async def test_a_stream_is_read_to_its_last_frames(generator: Generator, settings: GatewaySettings) -> None:
     async with (
         keeping(settings) as service,
-        service.start(await generator.start(ask()), Texts(), protocol="grpc") as reader,
+        service.start(await generator.start(ask()), Texts(), protocol="grpc", principal="") as reader,
     ):
         frames = [frame async for frame in reader]
     assert b"".join(frame.content for frame in frames).decode() == "Hello 👍🏽 world!|"
@@ -63,8 +62,8 @@ async def test_cancelled_before_its_first_step_the_session_is_closed_all_the_sam
 ) -> None:
     backend.default = [asyncio.Event()]
     async with keeping(settings) as service:
-        reader = service.start(await generator.start(ask()), Texts(), protocol="grpc")
-        await service.cancel(reader.token, protocol="grpc")
+        reader = service.start(await generator.start(ask()), Texts(), protocol="grpc", principal="")
+        await service.cancel(reader.token, protocol="grpc", principal="")
         await asyncio.wait_for(backend.opened[0].closed.wait(), 60)
     assert (backend.opened[0].end, generator.num_active) == (EndReason.CANCELLED, 0)
 
@@ -75,7 +74,7 @@ async def test_leaving_the_service_closes_every_session(
     backend.default = [(5,), asyncio.Event()]
     async with keeping(settings) as service:
         for turn in range(3):
-            service.start(await generator.start(ask()), Texts(), protocol="grpc")
+            service.start(await generator.start(ask()), Texts(), protocol="grpc", principal="")
             if turn == 1:
                 await asyncio.sleep(0)  # some have begun, one has not
     assert [session.end for session in backend.opened] == [EndReason.CANCELLED] * 3
@@ -90,8 +89,10 @@ async def test_a_gateway_that_ends_sends_other_gateways_all_that_it_has_and_why_
     got = bytearray()
     async with keeping(settings, "g1", bus) as other:
         async with keeping(settings, "g0", bus) as owner:
-            first = owner.start(await generator.start(ask()), Texts(repeat=20_000), protocol="grpc")
-            reader = await other.resume(first.token, 0, protocol="grpc")
+            first = owner.start(
+                await generator.start(ask()), Texts(repeat=20_000), protocol="grpc", principal=""
+            )
+            reader = await other.resume(first.token, 0, protocol="grpc", principal="")
 
             async def read() -> None:
                 async with reader:
@@ -106,6 +107,41 @@ async def test_a_gateway_that_ends_sends_other_gateways_all_that_it_has_and_why_
     assert len(got) == 30 * 20_000 * len(generator._text.detokenizer().step(TokenId(5)))
 
 
+async def test_a_gateway_that_ends_waits_for_who_reads_and_for_nobody_else(
+    generator: Generator, settings: GatewaySettings
+) -> None:
+    bus = MemoryBus()
+    async with keeping(settings, "g1", bus) as other, keeping(settings, "g0", bus) as service:
+        near, far, _ = [
+            service.start(await generator.start(ask()), Texts(repeat=20_000), protocol="grpc", principal="")
+            for _ in range(3)
+        ]
+        far = await other.resume(far.token, 0, protocol="grpc", principal="")
+        async with near:
+            waiting = asyncio.create_task(service.delivered(timeout_s=3600))
+            assert [frame async for frame in far][-1].content == b"|"
+            await asyncio.sleep(0.1)
+            assert not waiting.done()
+            assert [frame async for frame in near][-1].content == b"|"
+        await asyncio.wait_for(waiting, 60)
+        assert service.num_streams == 3
+
+
+async def test_who_still_reads_when_the_gateway_ends_is_told_so_and_nobody_begins(
+    generator: Generator, settings: GatewaySettings
+) -> None:
+    async with keeping(settings) as service:
+        reader = service.start(await generator.start(ask()), Texts(), protocol="grpc", principal="")
+        async with reader:
+            await anext(reader)
+            await service.delivered(timeout_s=0.05)
+            service.leave()
+            for late in (anext(reader), service.resume(reader.token, 0, protocol="grpc", principal="")):
+                with pytest.raises(RequestError) as caught:
+                    await late
+                assert caught.value.code == "server_shutting_down"
+
+
 async def test_streams_that_nobody_reads_make_room_and_their_sessions_are_closed(
     generator: Generator, backend: ScriptedBackend, settings: GatewaySettings
 ) -> None:
@@ -113,7 +149,7 @@ async def test_streams_that_nobody_reads_make_room_and_their_sessions_are_closed
     small = settings.model_copy(update={"resume_total_kib": 64})
     async with keeping(small) as service:
         for _ in range(70):
-            service.start(await generator.start(ask()), Texts(), protocol="grpc")
+            service.start(await generator.start(ask()), Texts(), protocol="grpc", principal="")
             await asyncio.sleep(0)
         assert service.num_bytes <= 64 * 1024
         await asyncio.wait_for(backend.opened[0].closed.wait(), 60)
@@ -126,7 +162,7 @@ async def test_a_bug_of_ours_is_logged_and_told_as_such(
     with capture_logs() as logs:
         async with (
             keeping(settings) as service,
-            service.start(await generator.start(ask()), Texts("w"), protocol="grpc") as reader,
+            service.start(await generator.start(ask()), Texts("w"), protocol="grpc", principal="") as reader,
         ):
             with pytest.raises(RequestError) as caught:
                 _ = [frame async for frame in reader]
@@ -140,23 +176,43 @@ async def test_no_more_streams_of_other_gateways_are_read_than_may_be(
 ) -> None:
     monkeypatch.setattr("pipespec.gateway.resume.service.MAX_REMOTE", 1)
     async with keeping(settings, "g0", MemoryBus()) as service:
-        waiting = asyncio.create_task(service.resume(StreamToken("g1", STREAM), 0, protocol="grpc"))
+        waiting = asyncio.create_task(
+            service.resume(StreamToken("g1", STREAM), 0, protocol="grpc", principal="")
+        )
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
-            await service.resume(StreamToken("g1", STREAM), 0, protocol="grpc")
+            await service.resume(StreamToken("g1", STREAM), 0, protocol="grpc", principal="")
         with pytest.raises(RequestError, match="does not answer"):
             await waiting
         assert service.num_readers == 0
+
+
+async def test_a_gateway_that_nobody_has_heard_of_is_neither_asked_nor_waited_for(
+    settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipespec.gateway.resume.service.MAX_REMOTE", 0)
+    bus = MemoryBus()
+    bus.unheard.add(gateway_inbox("nobody"))
+    async with keeping(settings, "g0", bus) as service:
+        token = StreamToken("nobody", STREAM)
+        for attempt in (
+            service.resume(token, 0, protocol="grpc", principal=""),
+            service.cancel(token, protocol="grpc", principal=""),
+        ):
+            with pytest.raises(RequestError, match="is not there") as caught:
+                await attempt
+            assert caught.value.code == "resume_expired"
+        assert bus.carried == []
 
 
 async def test_its_metrics_count_what_it_keeps_and_how_resuming_began(
     generator: Generator, settings: GatewaySettings
 ) -> None:
     async with keeping(settings) as service:
-        reader = service.start(await generator.start(ask()), Texts(), protocol="grpc")
-        await service.resume(reader.token, 0, protocol="grpc")
+        reader = service.start(await generator.start(ask()), Texts(), protocol="grpc", principal="")
+        await service.resume(reader.token, 0, protocol="grpc", principal="")
         with pytest.raises(RequestError):
-            await service.resume(StreamToken("g0", STREAM), 0, protocol="grpc")
+            await service.resume(StreamToken("g0", STREAM), 0, protocol="grpc", principal="")
         samples = {
             (sample.name, *sample.labels.values()): sample.value
             for family in ResumeMetrics(service).collect()

@@ -24,6 +24,7 @@ from pipespec.ops.errors import RequestError, SettingsError, Unavailable
 from pipespec.ops.pipeline import GatewaySettings
 
 SAID = "Hello 👍🏽 world!"
+UNKNOWN = f"g0.{0:032x}"
 _PATIENCE_S = 60
 
 
@@ -133,10 +134,11 @@ async def test_every_message_says_whose_key_it_came_with(folder: KeyFolder) -> N
     assert sorted(heard) == ["alice", "bob"]
 
 
-async def test_a_client_has_the_rights_of_the_api_keys_of_its_name(
+async def test_a_client_has_the_rights_of_the_api_keys_of_its_name_and_without_them_none(
     backend: ScriptedBackend, text: TextModel, settings: GatewaySettings, folder: KeyFolder
 ) -> None:
     folder.add("carol")
+    folder.add("dave")
     server = await serve_zmq(
         backend=backend,
         text=text,
@@ -152,6 +154,12 @@ async def test_a_client_has_the_rights_of_the_api_keys_of_its_name(
             await carol.generate("hello")
     async with AsyncClient(url, curve=curve_of(folder, "alice")) as alice:
         assert (await alice.generate("hello")).text == SAID
+    async with AsyncClient(url, curve=curve_of(folder, "dave")) as dave:
+        for asked in (dave.generate("x"), anext(dave.resume(UNKNOWN)), dave.cancel_stream(UNKNOWN)):
+            with pytest.raises(RequestError, match="nobody named 'dave'") as caught:
+                await asked
+            assert caught.value.code == "invalid_api_key"
+    assert len(backend.opened) == 1
     await server.stop(grace_s=0)
 
 

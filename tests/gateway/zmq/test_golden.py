@@ -33,7 +33,6 @@ from pipespec.gateway.zmq.messages import (
 )
 from pipespec.ops.errors import Overloaded
 from pipespec.protocol.ids import Position, TokenId
-from pipespec.protocol.streams import StreamId
 
 GOLDEN: dict[str, Any] = json.loads(
     (Path(__file__).parents[3] / "proto/pipespec/v1/zmq_golden.json").read_text(encoding="utf-8")
@@ -51,7 +50,7 @@ ASKED = Request(
     speculate=False,
     include_stats=True,
 )
-STREAM = StreamToken("g0", StreamId(bytes(range(16))))
+STREAM = StreamToken("g0", bytes(range(16)))
 SENT = {
     "tokens": pack_event("r1", Delta(0, "Hi", (TokenId(5), TokenId(300)), Position(3))),
     "done": pack_event("r1", Done(0, FinishReason.LENGTH, Usage(4, 5), tuple(STATS))),

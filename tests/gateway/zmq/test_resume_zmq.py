@@ -14,6 +14,7 @@ from gateway.zmq.test_zmq import SAID, Dealer
 from pipespec.gateway.resume import ResumeService
 from pipespec.gateway.text import TextModel
 from pipespec.gateway.zmq import ZmqServer, serve_zmq
+from pipespec.gateway.zmq.server import MAX_CANCELS
 from pipespec.ops.pipeline import GatewaySettings
 from pipespec.protocol.messages import EndReason
 
@@ -120,6 +121,25 @@ async def test_cancel_by_id_or_by_stream_ends_the_generation(
     answers = [await dealer.hear(), await dealer.hear()]
     assert {(answer["id"], answer["code"]) for answer in answers} == {("r2", "cancelled"), ("c", "cancelled")}
     assert [session.end for session in backend.opened] == [EndReason.CANCELLED] * 2
+
+
+async def test_a_client_ends_so_many_streams_at_once_and_no_more_and_others_go_on(
+    server: ZmqServer, dealer: Dealer
+) -> None:
+    """Each of the first waits for a gateway that does not answer."""
+    for number in range(3 * MAX_CANCELS):
+        await dealer.say("cancel", id=f"c{number}", resume_id=f"g1.{number:032x}")
+    refused = [await dealer.hear() for _ in range(2 * MAX_CANCELS)]
+    assert [answer["id"] for answer in refused] == [f"c{n}" for n in range(MAX_CANCELS, 3 * MAX_CANCELS)]
+    assert {(answer["code"], answer["kind"]) for answer in refused} == {("overloaded", "overloaded")}
+    other = Dealer(server.port)
+    await other.say("cancel", id="c", resume_id=f"g0.{0:032x}")
+    assert (await other.hear())["code"] == "resume_expired"
+    other.close()
+    expired = [await dealer.hear() for _ in range(MAX_CANCELS)]
+    assert {answer["code"] for answer in expired} == {"resume_expired"}
+    await dealer.say("cancel", id="again", resume_id=f"g0.{0:032x}")
+    assert (await dealer.hear())["code"] == "resume_expired"
 
 
 async def test_where_it_is_off_it_is_refused(

@@ -5,6 +5,15 @@ from pipespec.gateway.access.certificate import Certificate, PemPair
 from pipespec.gateway.access.followed_files import FollowedFiles
 from pipespec.gateway.access.key_file import load_key_file
 from pipespec.gateway.access.key_ring import KeyRing
-from pipespec.gateway.access.principal import Principal
+from pipespec.gateway.access.principal import Principal, name_of
 
-__all__ = ["Access", "Certificate", "FollowedFiles", "KeyRing", "PemPair", "Principal", "load_key_file"]
+__all__ = [
+    "Access",
+    "Certificate",
+    "FollowedFiles",
+    "KeyRing",
+    "PemPair",
+    "Principal",
+    "load_key_file",
+    "name_of",
+]

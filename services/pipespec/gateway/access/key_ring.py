@@ -62,9 +62,17 @@ class KeyRing:
             keys += [_key(key, principal) for key in entry.keys]
         self._keys = keys
 
-    def named(self, name: str) -> Principal | None:
-        """The principal of this name, for one who has proved it by other means; None where the file has none."""
-        return next((key.principal for key in self._keys if key.principal.name == name), None)
+    def named(self, name: str, *, protocol: str) -> Principal:
+        """The principal of this name, for one who has proved it by other means.
+
+        Raises:
+            RequestError: ``invalid_api_key``: the file has none.
+        """
+        for key in self._keys:
+            if key.principal.name == name:
+                return key.principal
+        _REFUSED.labels(protocol).inc()
+        raise _refused(f"the API keys have nobody named {name!r}, as the CURVE key is")
 
     def authenticate(self, authorization: str | None, *, protocol: str) -> Principal:
         """Who sent this ``authorization``.

@@ -82,6 +82,11 @@ class Principal:
         self._running = earlier._running
 
 
+def name_of(principal: Principal | None) -> str:
+    """Its name; empty, which no key file allows, where the gateway has no keys."""
+    return "" if principal is None else principal.name
+
+
 class _Running:
     """A count that outlives a change of rights."""
 

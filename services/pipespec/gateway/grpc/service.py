@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import grpc
 import structlog
 
+from pipespec.gateway.access import name_of
 from pipespec.gateway.generation import Generator
 from pipespec.gateway.grpc.guard import caller
 from pipespec.gateway.grpc.status import status_of, trailers_of
@@ -65,7 +66,9 @@ class GenerationService(pipespec_pb2_grpc.GenerationServicer):
             asked = to_request(request)
             generation = await self._generator.start(asked, principal=caller())
             if keeper is not None:
-                reader = keeper.start(generation, FrameRenderer(), protocol=PROTOCOL)
+                reader = keeper.start(
+                    generation, FrameRenderer(), protocol=PROTOCOL, principal=name_of(caller())
+                )
                 await _deliver(reader, context, request_id=asked.request_id)
                 return
             async with generation:
@@ -77,14 +80,17 @@ class GenerationService(pipespec_pb2_grpc.GenerationServicer):
         """Stream the rest of a generation."""
         async with _told(context):  # its name is a secret, and not for the log
             token, index = parse_resume_id(request.resume_id, param="resume_id")
-            await _deliver(await resuming(self._resume).resume(token, index, protocol=PROTOCOL), context)
+            keeper, principal = resuming(self._resume), name_of(caller())
+            reader = await keeper.resume(token, index, protocol=PROTOCOL, principal=principal)
+            await _deliver(reader, context)
 
     async def Cancel(self, request: pb.CancelRequest, context: Context) -> pb.CancelResponse:  # noqa: N802 - named by the proto
         """End an active request, or a resumable stream."""
         async with _told(context, request.request_id):
             if request.resume_id:
                 token = parse_token(request.resume_id, param="resume_id")
-                await resuming(self._resume).cancel(token, protocol=PROTOCOL)
+                keeper = resuming(self._resume)
+                await keeper.cancel(token, protocol=PROTOCOL, principal=name_of(caller()))
             elif not self._generator.cancel(request.request_id, principal=caller()):
                 unknown = f"no request {request.request_id[:128]!r} is active"
                 raise RequestError(unknown, code="request_not_found", param="request_id")

@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from pipespec.gateway.access import KeyRing, Principal
+from pipespec.gateway.access import KeyRing, Principal, name_of
 from pipespec.gateway.backend import Backend
 from pipespec.gateway.generation import GenerationRequest, Generator
 from pipespec.gateway.openai.answers import Answer
@@ -99,7 +99,9 @@ def _add_generation(
         generation = await generator.start(asked, principal=principal)
         if keeper is None:
             return live(generation, answer=answer, request_id=asked.request_id, keep_alive_s=keep_alive_s)
-        reader = keeper.start(generation, FrameRenderer(answer), protocol=PROTOCOL)
+        reader = keeper.start(
+            generation, FrameRenderer(answer), protocol=PROTOCOL, principal=name_of(principal)
+        )
         return resumable(reader, request_id=asked.request_id, keep_alive_s=keep_alive_s)
 
     async def complete(asked: GenerationRequest, answer: Answer, principal: Principal | None) -> Response:
@@ -119,15 +121,17 @@ def _add_streams(app: FastAPI, resume: ResumeService | None, *, keep_alive_s: fl
                 code="invalid_value",
                 param="last-event-id",
             )
-        opening = resuming(resume).resume(stream, index, protocol=PROTOCOL)
+        principal = name_of(_principal(request))
+        opening = resuming(resume).resume(stream, index, protocol=PROTOCOL, principal=principal)
         reader = await unless_disconnected(opening, request.receive)
         if reader is None:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         return resumable(reader, request_id=_request_id(request), keep_alive_s=keep_alive_s)
 
     @app.delete("/v1/streams/{token}")
-    async def cancel_stream(token: str) -> Response:
-        await resuming(resume).cancel(parse_token(token, param="stream"), protocol=PROTOCOL)
+    async def cancel_stream(request: Request, token: str) -> Response:
+        stream, principal = parse_token(token, param="stream"), name_of(_principal(request))
+        await resuming(resume).cancel(stream, protocol=PROTOCOL, principal=principal)
         return Response(status_code=204)
 
 

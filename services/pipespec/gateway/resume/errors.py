@@ -24,6 +24,11 @@ def unknown_stream() -> RequestError:
     return resume_expired("its time without a client is over, or it never was")
 
 
+def no_such_gateway() -> RequestError:
+    """Its owner has not been heard of for long, if ever."""
+    return resume_expired("the gateway that began it is not there")
+
+
 def resumed_elsewhere() -> RequestError:
     """Another connection has taken the stream over."""
     return RequestError(

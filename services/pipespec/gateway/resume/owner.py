@@ -27,6 +27,9 @@ MESSAGE_BYTES = 256 * 1024
 MAX_CREDIT = 1024 * 1024
 """Bytes that are sent for one ask at most."""
 
+ROOM_PERCENT = 90
+"""Of the total that is left when room is made: to look through all streams for every frame would be slow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -283,16 +286,17 @@ class OwnedStreams:
         self.outbox.send(inbox, refusal)
 
     def _make_room(self, keep: StreamLog) -> None:
-        """Below the total: first whole streams that nobody reads, then what others have delivered."""
+        """Well below the total, where it is exceeded: first whole streams that nobody reads, then what others have delivered."""
         if self.size <= self._limits.total_bytes:
             return
+        enough = self._limits.total_bytes * ROOM_PERCENT // 100
         alone = [log for log in self._logs.values() if log.reader is None and log is not keep]
         for log in sorted(alone, key=lambda log: (not log.ended, log.alone_s)):
-            if self.size <= self._limits.total_bytes:
+            if self.size <= enough:
                 return
             self._drop(log)
         for log in self._logs.values():
-            self.size -= log.trim(log.size - max(0, self.size - self._limits.total_bytes))
+            self.size -= log.trim(log.size - max(0, self.size - enough))
 
     def _drop(self, log: StreamLog) -> None:
         del self._logs[log.stream]

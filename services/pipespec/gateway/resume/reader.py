@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from pipespec.gateway.resume.asker import RemoteStream
 from pipespec.gateway.resume.log import Frame
 from pipespec.gateway.resume.token import StreamToken
+from pipespec.protocol.streams import StreamId
 
 if TYPE_CHECKING:
     from pipespec.gateway.resume.service import ResumeService
@@ -45,9 +46,17 @@ class LocalReader:
     """Reads a stream of this gateway."""
 
     def __init__(
-        self, service: ResumeService, token: StreamToken, *, protocol: str, reader: int, index: int
+        self,
+        service: ResumeService,
+        token: StreamToken,
+        stream: StreamId,
+        *,
+        protocol: str,
+        reader: int,
+        index: int,
     ) -> None:
         self.token = token
+        self._stream = stream
         self._service = service
         self._protocol = protocol
         self._reader = reader
@@ -57,7 +66,7 @@ class LocalReader:
     async def __aenter__(self) -> Self:
         """Begin."""
         self._news = self._service.enter_local(
-            self.token, protocol=self._protocol, reader=self._reader, index=self._index
+            self._stream, protocol=self._protocol, reader=self._reader, index=self._index
         )
         return self
 
@@ -65,7 +74,7 @@ class LocalReader:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Leave; the grace begins."""
-        self._service.leave_local(self.token, self._reader)
+        self._service.leave_local(self._stream, self._reader)
 
     def __aiter__(self) -> Self:
         """Iterate over the frames."""
@@ -75,10 +84,11 @@ class LocalReader:
         """Next frame, see ``Reader``."""
         owned = self._service.owned
         while True:
-            frame = owned.take(self.token.stream, self._reader)
+            self._service.check_staying()
+            frame = owned.take(self._stream, self._reader)
             if frame is not None:
                 return frame
-            if owned.is_complete(self.token.stream):
+            if owned.is_complete(self._stream):
                 raise StopAsyncIteration
             self._news.clear()
             await self._news.wait()

@@ -19,7 +19,7 @@ import structlog
 
 from pipespec.gateway.generation import Event, Generation, shutting_down
 from pipespec.gateway.resume.asker import RemoteStream
-from pipespec.gateway.resume.errors import relay_shutting_down
+from pipespec.gateway.resume.errors import no_such_gateway, relay_shutting_down
 from pipespec.gateway.resume.owner import Limits, OwnedStreams
 from pipespec.gateway.resume.reader import LocalReader, Reader, RemoteReader
 from pipespec.gateway.resume.token import StreamToken
@@ -60,10 +60,20 @@ class ResumeService:
         replica: this gateway's name.
         timers: the protocol's.
         publish: to the bus; never blocks.
+        may_exist: whether a gateway with this inbox could answer now.
     """
 
-    def __init__(self, settings: ResumeSettings, *, replica: str, timers: Timers, publish: Publish) -> None:
+    def __init__(
+        self,
+        settings: ResumeSettings,
+        *,
+        replica: str,
+        timers: Timers,
+        publish: Publish,
+        may_exist: Callable[[float, Topic], bool],
+    ) -> None:
         self._replica = replica
+        self._may_exist = may_exist
         self._timers = timers
         self._publish = publish
         self._owned = OwnedStreams(
@@ -117,40 +127,45 @@ class ResumeService:
 
     # The edges
 
-    def start(self, generation: Generation, renderer: Renderer, *, protocol: str) -> Reader:
-        """Keep a generation's events from here on, and read them. The generation is owned from here on."""
-        stream = StreamId(secrets.token_bytes(STREAM_ID_LEN))
+    def start(self, generation: Generation, renderer: Renderer, *, protocol: str, principal: str) -> Reader:
+        """Keep a generation's events from here on, and read them. The generation is owned from here on.
+
+        Only ``principal``, a name, finds the stream again; empty where principals are not told apart.
+        """
+        token = StreamToken(self._replica, secrets.token_bytes(STREAM_ID_LEN))
+        stream = token.stream_of(principal)
         self._owned.open(time.monotonic(), stream, protocol=protocol)
         pump = asyncio.create_task(self._pump(stream, generation, renderer), name="resume-pump")
         self._pumps[stream] = pump
         pump.add_done_callback(lambda done: self._forget_pump(stream, done, generation))
-        return self._local_reader(StreamToken(self._replica, stream), protocol=protocol, index=0)
+        return self._local_reader(token, stream, protocol=protocol, index=0)
 
-    async def resume(self, token: StreamToken, index: int, *, protocol: str) -> Reader:
+    async def resume(self, token: StreamToken, index: int, *, protocol: str, principal: str) -> Reader:
         """Read a stream from an event on; its owner may be any gateway.
 
         Raises:
-            RequestError: ``resume_expired``, or there is no such event.
+            RequestError: ``resume_expired``, also where it is another principal's; or there is no such event.
         """
         try:
-            reader = await self._reader(token, index, protocol=protocol)
+            reader = await self._reader(token, token.stream_of(principal), protocol=protocol, index=index)
         except RequestError as error:
             self.resumes[error.code] += 1
             raise
         self.resumes["ok"] += 1
         return reader
 
-    async def cancel(self, token: StreamToken, *, protocol: str) -> None:
+    async def cancel(self, token: StreamToken, *, protocol: str, principal: str) -> None:
         """End a stream wherever it lives; one that has ended stays as it is.
 
         Raises:
-            RequestError: ``resume_expired``.
+            RequestError: ``resume_expired``, also where it is another principal's.
         """
+        stream = token.stream_of(principal)
         if token.replica == self._replica:
-            self._owned.cancel(token.stream, protocol=protocol)
+            self._owned.cancel(stream, protocol=protocol)
             self._carry_out()
             return
-        remote = self._remote_stream(token, protocol=protocol, index=0, cancel=True)
+        remote = self._remote_stream(token.replica, stream, protocol=protocol, index=0, cancel=True)
         reader = RemoteReader(self, token, remote)
         try:
             await reader.opened()
@@ -185,31 +200,52 @@ class ResumeService:
             if remote.has_ended:
                 news.set()
 
+    async def delivered(self, *, timeout_s: float) -> None:
+        """Wait until all who read a stream of this gateway have had it to its end, but for so long at most.
+
+        Clients that are gone, and may come back within the grace, are not waited for.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._local or not self._owned.is_settled:  # noqa: ASYNC110 - the core knows no events
+                    await asyncio.sleep(self._timers.heartbeat_s)
+
     def leave(self) -> None:
-        """This gateway ends: who reads a stream of another one is told to go on elsewhere."""
+        """This gateway ends: its clients are told, and those that read a stream of another one, to go on elsewhere."""
         self._is_leaving = True
+        for news in self._local.values():
+            news.set()
         for remote, _, news in self._remote.values():
             remote.fail(relay_shutting_down())
             news.set()
 
     # The readers
 
+    def check_staying(self) -> None:
+        """Whether clients of this gateway may go on reading its streams.
+
+        Raises:
+            Unavailable: the gateway ends.
+        """
+        if self._is_leaving:
+            raise shutting_down()
+
     @property
     def owned(self) -> OwnedStreams:
         """The core, for readers."""
         return self._owned
 
-    def enter_local(self, token: StreamToken, *, protocol: str, reader: int, index: int) -> asyncio.Event:
+    def enter_local(self, stream: StreamId, *, protocol: str, reader: int, index: int) -> asyncio.Event:
         """A client begins to read; the event is set when there is news for it."""
-        self._owned.attach(token.stream, protocol=protocol, reader=reader, index=index)
+        self._owned.attach(stream, protocol=protocol, reader=reader, index=index)
         news = self._local[reader] = asyncio.Event()
         self._carry_out()
         return news
 
-    def leave_local(self, token: StreamToken, reader: int) -> None:
+    def leave_local(self, stream: StreamId, reader: int) -> None:
         """A client is gone."""
         self._local.pop(reader, None)
-        self._owned.detach(time.monotonic(), token.stream, reader)
+        self._owned.detach(time.monotonic(), stream, reader)
 
     def news_of(self, remote: RemoteStream) -> asyncio.Event:
         """Set when something came for it."""
@@ -228,11 +264,12 @@ class ResumeService:
 
     # Within
 
-    async def _reader(self, token: StreamToken, index: int, *, protocol: str) -> Reader:
+    async def _reader(self, token: StreamToken, stream: StreamId, *, protocol: str, index: int) -> Reader:
         if token.replica == self._replica:
-            self._owned.check(token.stream, protocol=protocol, index=index)
-            return self._local_reader(token, protocol=protocol, index=index)
-        remote = self._remote_stream(token, protocol=protocol, index=index)
+            self.check_staying()
+            self._owned.check(stream, protocol=protocol, index=index)
+            return self._local_reader(token, stream, protocol=protocol, index=index)
+        remote = self._remote_stream(token.replica, stream, protocol=protocol, index=index)
         reader = RemoteReader(self, token, remote)
         try:
             await reader.opened()
@@ -241,18 +278,24 @@ class ResumeService:
             raise
         return reader
 
-    def _local_reader(self, token: StreamToken, *, protocol: str, index: int) -> LocalReader:
-        return LocalReader(self, token, protocol=protocol, reader=secrets.randbits(64), index=index)
+    def _local_reader(
+        self, token: StreamToken, stream: StreamId, *, protocol: str, index: int
+    ) -> LocalReader:
+        reader = secrets.randbits(64)
+        return LocalReader(self, token, stream, protocol=protocol, reader=reader, index=index)
 
     def _remote_stream(
-        self, token: StreamToken, *, protocol: str, index: int, cancel: bool = False
+        self, owner: str, stream: StreamId, *, protocol: str, index: int, cancel: bool = False
     ) -> RemoteStream:
         if self._is_leaving:
             raise relay_shutting_down()
+        inbox = gateway_inbox(owner)
+        if not self._may_exist(time.monotonic(), inbox):
+            raise no_such_gateway()
         if len(self._remote) >= MAX_REMOTE:
             raise Overloaded(f"{MAX_REMOTE} streams of other gateways are read here; try again later")
         remote = RemoteStream(
-            token.stream,
+            stream,
             reader=secrets.randbits(64),
             protocol=protocol,
             index=index,
@@ -260,7 +303,7 @@ class ResumeService:
             patience_s=self._timers.dead_s,
             cancel=cancel,
         )
-        self._remote[remote.reader] = (remote, gateway_inbox(token.replica), asyncio.Event())
+        self._remote[remote.reader] = (remote, inbox, asyncio.Event())
         self.ask(remote)
         return remote
 

@@ -23,6 +23,9 @@ Gateway to client::
               kind: invalid | overloaded | unavailable | lost | failed
     pong      model, ready
 
+At most 16 ``cancel`` of streams are under way for a client; further ones are answered with ``overloaded``, and their
+streams wait for another ``cancel`` with ``resume_id``, or for the end of the grace.
+
 ``tokens`` of a resumable stream carry ``resume_id``, what ``resume`` takes to go on after them; ``done`` has none, and
 comes again for who resumes after it.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter as CounterMetric
 
-from pipespec.gateway.access import KeyRing
+from pipespec.gateway.access import KeyRing, Principal
 from pipespec.gateway.backend import Backend
 from pipespec.gateway.background import first_end
 from pipespec.gateway.generation import Generator, shutting_down
@@ -46,14 +47,16 @@ from pipespec.ops.pipeline import GatewaySettings
 PROTOCOL = "zmq"
 """Of requests, in metrics, and of the frames of resumable streams."""
 MAX_REQUESTS = 1024
+MAX_CANCELS = 16
+"""Of streams, by one client, that are under way: their owners may be other gateways, which take their time."""
 CLIENT_TIMEOUT_S = 10.0
 """A client that was silent for this long loses its requests."""
 _LOOK_EVERY_S = 0.5
 
-_MALFORMED = Counter(
+_MALFORMED = CounterMetric(
     "pipespec_gateway_malformed_messages_total", "ZeroMQ messages that are not of the protocol"
 )
-_UNREAD = Counter(
+_UNREAD = CounterMetric(
     "pipespec_gateway_unread_messages_total",
     "ZeroMQ messages of clients that had sent too many malformed ones",
 )
@@ -91,6 +94,7 @@ class ZmqServer:
         self._resumable: dict[_Key, StreamToken] = {}
         self._client_timeout_s = client_timeout_s
         self._requests: dict[_Key, asyncio.Task[None]] = {}
+        self._cancels: Counter[bytes] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()  # also those that are closing
         self._heard: dict[bytes, float] = {}
         self._offenders = Offenders()
@@ -148,7 +152,7 @@ class ZmqServer:
             case Generate() | Resume():
                 await self._start(identity, message, client=received.client)
             case Cancel():
-                await self._cancel(identity, message)
+                await self._cancel(identity, message, client=received.client)
             case Ping():
                 await self._answer_ping(identity, message)
 
@@ -187,10 +191,11 @@ class ZmqServer:
         """Answer one request; ``client`` is the name of the key that it came with, None in plain."""
         identity, request_id = key
         try:
+            principal = self._principal(client)
             if isinstance(message, Resume):
-                await self._resume_stream(key, message)
+                await self._resume_stream(key, message, client=client)
             else:
-                await self._generate(key, message, client=client)
+                await self._generate(key, message, client=client, principal=principal)
         except ClientGone as error:
             _log.info("client_gone", key=client, reason=str(error))
         except RequestError as error:
@@ -200,23 +205,36 @@ class ZmqServer:
             failed = RequestError("the gateway failed", code="internal_error")
             await self._tell(identity, pack_error(request_id, failed))
 
-    async def _generate(self, key: _Key, message: Generate, *, client: str | None) -> None:
-        """Whoever has the rights of the API keys of this name has those of its CURVE key."""
-        principal = None if client is None or self._keys is None else self._keys.named(client)
+    def _principal(self, client: str | None) -> Principal | None:
+        """Whose API keys have the name of the CURVE key; None where there are none, or the edge is in plain.
+
+        Raises:
+            RequestError: ``invalid_api_key``: nobody has.
+        """
+        if client is None or self._keys is None:
+            return None
+        return self._keys.named(client, protocol=PROTOCOL)
+
+    async def _generate(
+        self, key: _Key, message: Generate, *, client: str | None, principal: Principal | None
+    ) -> None:
         if message.model is not None:
             self._generator.check_model(message.model)
         keeper = resuming(self._resume) if message.resumable else None
         generation = await self._generator.start(message.to_request(), principal=principal)
         if keeper is not None:
-            await self._deliver(key, keeper.start(generation, FrameRenderer(), protocol=PROTOCOL))
+            reader = keeper.start(generation, FrameRenderer(), protocol=PROTOCOL, principal=client or "")
+            await self._deliver(key, reader)
             return
         async with generation:
             async for event in generation:
                 await self._router.send(key[0], pack_event(message.id, event))
 
-    async def _resume_stream(self, key: _Key, message: Resume) -> None:
+    async def _resume_stream(self, key: _Key, message: Resume, *, client: str | None) -> None:
         token, index = parse_resume_id(message.resume_id, param="resume_id")
-        await self._deliver(key, await resuming(self._resume).resume(token, index, protocol=PROTOCOL))
+        keeper = resuming(self._resume)
+        reader = await keeper.resume(token, index, protocol=PROTOCOL, principal=client or "")
+        await self._deliver(key, reader)
 
     async def _deliver(self, key: _Key, reader: Reader) -> None:
         identity, request_id = key
@@ -234,29 +252,42 @@ class ZmqServer:
         with contextlib.suppress(ClientGone):
             await self._router.send(identity, frame)
 
-    async def _cancel(self, identity: bytes, message: Cancel) -> None:
+    async def _cancel(self, identity: bytes, message: Cancel, *, client: str | None) -> None:
         key = (identity, message.id)
         token = self._resumable.get(key)
         known = self._drop(key)
-        if token is not None or message.resume_id is not None:
-            # Its owner may be another gateway, which takes its time to answer.
-            cancelling = asyncio.create_task(self._cancel_stream(identity, message, token))
+        if token is None and message.resume_id is None:
+            error = _cancelled() if known else _unknown(message.id)
+            await self._router.try_send(identity, pack_error(message.id, error))
+        elif self._cancels[identity] >= MAX_CANCELS:
+            error = Overloaded(f"{MAX_CANCELS} streams of this client are being ended; ask again by its name")
+            await self._router.try_send(identity, pack_error(message.id, error))
+        else:
+            cancelling = asyncio.create_task(self._cancel_stream(identity, message, token, client=client))
+            self._cancels[identity] += 1
             self._tasks.add(cancelling)
-            cancelling.add_done_callback(self._tasks.discard)
-            return
-        error = RequestError("the request was cancelled", code="cancelled") if known else _unknown(message.id)
-        await self._router.try_send(identity, pack_error(message.id, error))
+            cancelling.add_done_callback(lambda done: self._forget_cancel(identity, done))
 
-    async def _cancel_stream(self, identity: bytes, message: Cancel, token: StreamToken | None) -> None:
+    def _forget_cancel(self, identity: bytes, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._cancels[identity] -= 1
+        if not self._cancels[identity]:
+            del self._cancels[identity]
+
+    async def _cancel_stream(
+        self, identity: bytes, message: Cancel, token: StreamToken | None, *, client: str | None
+    ) -> None:
         try:
+            self._principal(client)
             named = message.resume_id
             stream = parse_token(named, param="resume_id") if named is not None else token
             if stream is not None:
-                await resuming(self._resume).cancel(stream, protocol=PROTOCOL)
-            error = RequestError("the request was cancelled", code="cancelled")
+                await resuming(self._resume).cancel(stream, protocol=PROTOCOL, principal=client or "")
+            error = _cancelled()
         except RequestError as refusal:
             error = refusal
-        await self._tell(identity, pack_error(message.id, error))
+        with contextlib.suppress(ClientGone):  # who reads nothing must not keep this task
+            await self._router.try_send(identity, pack_error(message.id, error))
 
     async def _answer_ping(self, identity: bytes, message: Ping) -> None:
         for request_id in message.ids:
@@ -307,6 +338,10 @@ class ZmqServer:
             self._resumable.pop(key, None)
 
 
+def _cancelled() -> RequestError:
+    return RequestError("the request was cancelled", code="cancelled")
+
+
 def _unknown(request_id: str) -> RequestError:
     return RequestError(f"no request {request_id!r} is active", code="request_not_found", param="id")
 
@@ -332,7 +367,8 @@ async def serve_zmq(
         model_name: what clients call the model.
         host: address to bind.
         port: 0 picks a free one.
-        keys: whose rights clients have that come with a CURVE key of the same name; None where there are none.
+        keys: whose rights clients have that come with a CURVE key of the same name, and nobody else gets in; None
+            where there are none.
         resume: keeps resumable streams; None where that is turned off.
         client_timeout_s: a client that was silent for this long loses its requests.
 
