@@ -61,6 +61,19 @@ async def test_a_full_queue_is_told_and_holds_up_no_other_client(
     other.close()
 
 
+async def test_what_a_client_sends_waits_in_its_own_queue_beyond_a_few_messages(router: Router) -> None:
+    with zmq.Context() as plain, plain.socket(zmq.DEALER) as eager:
+        eager.setsockopt(zmq.SNDHWM, 1)
+        eager.setsockopt(zmq.LINGER, 0)
+        eager.connect(f"tcp://127.0.0.1:{router.port}")
+        num_sent = 0
+        while eager.poll(500, zmq.POLLOUT):  # until nobody takes any more
+            eager.send(b"x" * 2**20)
+            num_sent += 1
+            assert num_sent < 100, "the queue has no bound"
+        assert (await router.receive()).frames == [b"x" * 2**20]
+
+
 async def test_a_message_waits_for_room(router: Router, deaf: zmq.asyncio.Socket) -> None:
     sent = await fill(router)
     waiting = asyncio.create_task(router.send(b"deaf", b"last"))
