@@ -109,6 +109,7 @@ class Driver:
             prompt=tuple(map(TokenId, prompt)),
             sampling=Sampling(max_tokens=workload.max_tokens, stop_ids=workload.stop_ids),
             identity=self._identity,
+            vocab_size=self.engine.vocab_size,
             route=(REPLICA,),
             speculate=False,
             rules=Rules(),

@@ -16,8 +16,10 @@ from pipespec.bus.address import publish_endpoints, subscribe_endpoints
 from pipespec.bus.link import BusLink
 from pipespec.ops.errors import InvariantBroken, SettingsError
 from pipespec.ops.pipeline import BrokerSettings
-from pipespec.protocol.ids import FLEET, Epoch, Rank, gateway_inbox, stage_inbox
+from pipespec.protocol.codec import encode
+from pipespec.protocol.ids import FLEET, Epoch, Incarnation, Rank, gateway_inbox, stage_inbox
 from pipespec.protocol.messages import Close, EndReason, Envelope, Heartbeat
+from pipespec.protocol.seal import seal
 from protocol.examples import MESSAGES, SESSION
 
 STAGE, GATEWAY = stage_inbox(Rank(0), "r1"), gateway_inbox("g0")
@@ -138,7 +140,21 @@ def test_heartbeats_go_to_the_fleet_while_the_process_is_busy(brokers: list[Brok
         gateway.close()
 
 
-def test_malformed_messages_are_counted_and_dropped(brokers: list[BrokerSettings]) -> None:
+WELL = encode(Envelope(GATEWAY, Incarnation(1), 1, close_of(1)))
+DAMAGED = {
+    "one frame": [STAGE],
+    "three frames": [STAGE, seal(STAGE, WELL), b"third frame"],
+    "no seal": [STAGE, WELL],
+    "a flipped bit under its seal": [STAGE, bytes([WELL[0] ^ 1]) + seal(STAGE, WELL)[1:]],
+    "the seal of another topic": [STAGE, seal(GATEWAY, WELL)],
+    "sealed, but no message": [STAGE, seal(STAGE, b"\xc1")],
+}
+
+
+@pytest.mark.parametrize("frames", DAMAGED.values(), ids=DAMAGED)
+def test_malformed_messages_are_counted_and_dropped(
+    brokers: list[BrokerSettings], frames: list[bytes]
+) -> None:
     stage = BusLink(brokers[:1], inbox=STAGE)
     context = zmq.Context()
     stranger = context.socket(zmq.PUB)
@@ -148,13 +164,11 @@ def test_malformed_messages_are_counted_and_dropped(brokers: list[BrokerSettings
         assert stage.start()
         deadline = time.monotonic() + 10
         while stage.num_malformed < 3 and time.monotonic() < deadline:
-            stranger.send_multipart([STAGE, b"\xc1"])
-            stranger.send_multipart([STAGE, b"a", b"third frame"])
-            stranger.send_multipart([STAGE])
+            stranger.send_multipart(frames)
             time.sleep(0.02)
         assert stage.num_malformed >= 3
         stage.publish([(STAGE, close_of(1))])
-        assert received(stage, lambda _: True, 1)
+        assert [envelope.sender for envelope in received(stage, lambda _: True, 1)] == [STAGE]
     finally:
         stranger.close()
         context.term()

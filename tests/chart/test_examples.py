@@ -84,3 +84,15 @@ def test_the_notes_tell_the_next_command() -> None:
     said = run_helm(["install", "demo", str(CHART), "--values", values, "--dry-run=client"])
     assert "helm test demo" in said
     assert "smollm2-135m-instruct" in said
+
+
+@pytest.mark.parametrize("setting", ["gateway.insecure", "gateway.zmqInsecure", "bus.insecure"])
+def test_the_notes_warn_of_every_door_that_is_open(setting: str) -> None:
+    open_, closed = (
+        run_helm(
+            ["install", "demo", str(CHART), "--values", str(CHART / "examples" / values), "--dry-run=client"]
+        )
+        for values in ("cpu.yaml", "locked-down.yaml")
+    )
+    assert f"\n{setting} is true: " in open_
+    assert f"\n{setting} is true: " not in closed

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.access.keys import ALICE, CA, CERTIFICATES, key_ring
+from gateway.access.keys import ALICE, CA, CERTIFICATES, copy_for_owner, key_ring
 from gateway.scripted_backend import ScriptedBackend
 from pipespec.cli.main import ASKED_WRONGLY, FAILED, run
 from pipespec.gateway.access import Certificate, KeyRing, load_key_file
 from pipespec.gateway.grpc import serve_grpc
+from pipespec.gateway.resume import ResumeService
 from pipespec.gateway.text import TextModel
 from pipespec.ops.pipeline import GatewaySettings
 
@@ -57,6 +58,7 @@ def test_a_second_key_of_a_name_counts_beside_the_first_and_changes_no_rights(
 def test_what_was_written_by_hand_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "keys.yaml"
     keys = [{"plain": ALICE, "expires": "2120-01-01T00:00:00Z"}]
+    file.touch(0o600)
     file.write_text(yaml.safe_dump({"principals": [{"name": "alice", "keys": keys}]}))
     before = load_key_file(file).principals[0].keys[0]
     new(capsys, str(file), "alice", "--days", "30")
@@ -68,6 +70,7 @@ def test_what_was_written_by_hand_stays(tmp_path: Path, capsys: pytest.CaptureFi
 def test_the_list_names_keys_by_their_digests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "keys.yaml"
     keys = [{"plain": ALICE}, {"sha256": "ab" * 32, "expires": "2001-01-01T00:00:00Z"}]
+    file.touch(0o600)
     file.write_text(yaml.safe_dump({"principals": [{"name": "alice", "max_requests": 7, "keys": keys}]}))
     assert run(["api-keys", "list", str(file)]) == 0
     shown = capsys.readouterr().out
@@ -87,8 +90,15 @@ def test_a_name_that_is_none_changes_nothing(
 
 
 @pytest.fixture
-async def guarded(backend: ScriptedBackend, text: TextModel, settings: GatewaySettings) -> AsyncIterator[str]:
+async def guarded(
+    backend: ScriptedBackend,
+    text: TextModel,
+    settings: GatewaySettings,
+    resume: ResumeService,
+    tmp_path: Path,
+) -> AsyncIterator[str]:
     """A gateway with keys and TLS."""
+    copy_for_owner(CERTIFICATES / "first.key", tmp_path / "first.key")
     server = await serve_grpc(
         backend=backend,
         text=text,
@@ -97,7 +107,8 @@ async def guarded(backend: ScriptedBackend, text: TextModel, settings: GatewaySe
         host="127.0.0.1",
         port=0,
         keys=key_ring(),
-        certificate=Certificate(CERTIFICATES / "first.crt", CERTIFICATES / "first.key"),
+        certificate=Certificate(CERTIFICATES / "first.crt", tmp_path / "first.key"),
+        resume=resume,
     )
     yield f"grpcs://127.0.0.1:{server.port}"
     await server.stop(grace_s=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import ssl
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import yaml
 from openai import AsyncOpenAI
 
 from e2e.detached import Detached, detached
-from gateway.access.keys import CA, CERTIFICATES, common_name, trusting
+from gateway.access.keys import CA, CERTIFICATES, common_name, copy_for_owner, trusting
 from pipespec.cli.main import ASKED_WRONGLY, run
 from pipespec.client import AsyncClient
 from pipespec.ops.errors import RequestError
@@ -32,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Keys and certificate; the first key is in ``first-key``."""
     folder = tmp_path_factory.mktemp("guarded")
     for name in ("crt", "key"):
-        shutil.copy(CERTIFICATES / f"first.{name}", folder / f"tls.{name}")
+        copy_for_owner(CERTIFICATES / f"first.{name}", folder / f"tls.{name}")
     return folder
 
 
@@ -148,7 +147,7 @@ async def test_a_certificate_is_replaced_while_it_serves(running: Detached, fold
         return context
 
     for name in ("crt", "key"):
-        shutil.copy(CERTIFICATES / f"second.{name}", folder / f"tls.{name}")
+        copy_for_owner(CERTIFICATES / f"second.{name}", folder / f"tls.{name}")
     ports = running.pipeline.gateway
     async with asyncio.timeout(TIMEOUT_S):
         while await common_name(ports.http_port, trusting()) != "second":

@@ -137,7 +137,7 @@ async def test_steps_without_memory_change_no_output() -> None:
         results = await asyncio.gather(
             *(chain.generate(prompt, Sampling(max_tokens=MAX_TOKENS)) for prompt in PROMPTS)
         )
-    assert target.num_too_large > 0
+    assert target.step_size.num_too_large > 0
     assert [result.ids for result in results] == [oracle(prompt) for prompt in PROMPTS]
 
 

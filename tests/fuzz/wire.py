@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from gateway.conftest import TEMPLATE, small_tokenizer
+from pipespec.gateway.gate import Arriving
 from pipespec.gateway.generation import GenerationRequest
 from pipespec.gateway.openai.body import read_body
 from pipespec.gateway.openai.errors import error_response
@@ -44,7 +45,7 @@ def http_body(data: bytes) -> None:
     async def ask() -> GenerationRequest | RequestError:
         request = Request({"type": "http", "method": "POST", "path": "/", "headers": _HEADERS}, receive)
         try:
-            body = await read_body(request, schema)
+            body = await read_body(request, schema, arriving=Arriving(1024))
             return body.to_request("fuzz")
         except RequestError as refusal:
             return refusal

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from pipespec.gateway.backend import StageStats, Tokens
-from pipespec.gateway.gate import Gate, Limits, Permit, Pool
+from pipespec.gateway.gate import Arriving, Gate, Limits, Permit, Pool
 from pipespec.protocol.ids import Position, Rank, TokenId
 from pipespec.protocol.messages import EndReason, StageCounters
 from pipespec.protocol.sampling import Sampling
@@ -105,6 +105,10 @@ class ScriptedBackend:
     def num_open(self) -> int:
         """Sessions that have not ended."""
         return sum(stream.end is None for stream in self.opened)
+
+    @property
+    def arriving(self) -> Arriving:
+        return self.gate.arriving
 
     def enter(self, *, num_bytes: int) -> Permit:
         return self.gate.enter(num_bytes=num_bytes)

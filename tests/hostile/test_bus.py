@@ -18,10 +18,12 @@ from hostile.edges import ask_zmq, over_zmq
 from hostile.intruder import DRAFT, GATEWAY, TARGET, intruder, raw_publisher
 from hostile.site import PROMPT, Site
 from pipespec.client import Client
-from pipespec.protocol.ids import Digest, Epoch, Incarnation, Position, SessionId, TokenId, Topic
+from pipespec.protocol.codec import encode
+from pipespec.protocol.ids import FLEET, Digest, Epoch, Incarnation, Position, SessionId, TokenId, Topic
 from pipespec.protocol.messages import (
     Close,
     EndReason,
+    Envelope,
     Open,
     Segment,
     SegmentKind,
@@ -29,6 +31,7 @@ from pipespec.protocol.messages import (
     State,
     Sync,
 )
+from pipespec.protocol.seal import seal
 from pipespec.protocol.tokenlog import first_digest
 
 pytestmark = pytest.mark.e2e
@@ -55,6 +58,25 @@ PAYLOADS = {
     "another kind": bytes(msgpack.packb([1, "exec", "gateway.g0.", 1, 1, []])),
     "too many fields": bytes(msgpack.packb([1, "echo", "gateway.g0.", 1, 1, [1, 2]])),
 }
+"""What a peer that knows the format packs wrongly: with its seal on, so that the decoder itself gets it."""
+
+
+def flipped(frame: bytes) -> bytes:
+    """One bit of the content is another one."""
+    return bytes([frame[0] ^ 1]) + frame[1:]
+
+
+def wrong_frames(topic: Topic) -> dict[str, list[bytes]]:
+    """Messages that are none: badly framed, badly sealed, and well sealed with a payload that is wrong."""
+    well = encode(Envelope(TARGET, Incarnation(1), 1, Close(SessionId(bytes(16)), Epoch(1), EndReason.STOP)))
+    return {
+        "one frame": [topic],
+        "three frames": [topic, b"", seal(topic, b"")],
+        "no seal": [topic, well],
+        "a flipped bit under its seal": [topic, flipped(seal(topic, well))],
+        "the seal of another topic": [topic, seal(FLEET, well)],
+        **{name: [topic, seal(topic, payload)] for name, payload in PAYLOADS.items()},
+    }
 
 
 @contextmanager
@@ -83,7 +105,7 @@ def reaches(count: Callable[[], float], least: float) -> None:
     ("topic", "at"), [(GATEWAY, "gateway"), (TARGET, "stage 1")], ids=["gateway", "target"]
 )
 def test_what_is_no_message_is_counted_and_dropped(site: Site, topic: Topic, at: str) -> None:
-    frames = [[topic], [topic, b"", b""], *([topic, payload] for payload in PAYLOADS.values())]
+    frames = wrong_frames(topic).values()
     before = site.metric(MALFORMED, at=at)
     with client_at_work(site), raw_publisher(site.running) as publisher:
         for _ in range(20):
@@ -100,7 +122,7 @@ def test_a_message_over_the_limit_costs_its_sender_the_connection_only(site: Sit
         until = time.monotonic() + 60
         while site.metric(MALFORMED) == before:
             assert time.monotonic() < until
-            publisher.send_multipart([GATEWAY, b"\xc1"])
+            publisher.send_multipart([GATEWAY, seal(GATEWAY, b"\xc1")])
             time.sleep(0.05)
         assert site.metric("pipespec_bus_joined") == 1
 

@@ -18,6 +18,7 @@ from hostile.intruder import GATEWAY, TARGET, raw_publisher
 from hostile.site import Site
 from pipespec.client import Client
 from pipespec.ops.errors import RequestError
+from pipespec.protocol.seal import seal
 from pipespec.v1 import pipespec_pb2 as pb
 
 pytestmark = pytest.mark.e2e
@@ -121,7 +122,8 @@ def test_no_log_has_a_prompt_an_answer_or_a_key(own: Site) -> None:
     with raw_publisher(own.running) as publisher:
         for topic in (GATEWAY, TARGET):
             publisher.send_multipart([topic, WORD.encode()])
-            publisher.send_multipart([topic, bytes(msgpack.packb([1, WORD, WORD, 1, 1, [WORD]]))])
+            for unknown in ([1, WORD, WORD, 1, 1, [WORD]], [1, "echo", WORD, 1, 1, [WORD]]):
+                publisher.send_multipart([topic, seal(topic, bytes(msgpack.packb(unknown)))])
     refused(own)
     with_keys(own)
     answers = served(own)

@@ -19,6 +19,7 @@ from hostile.site import Site
 from pipespec.emulation.vocabulary import byte_tokenizer
 from pipespec.gateway.openai import create_app
 from pipespec.gateway.openai.document import RANGES, openapi
+from pipespec.gateway.openai.guard import OPEN_PATHS
 from pipespec.gateway.text import TextModel
 from pipespec.ops.errors import RequestError
 from pipespec.ops.pipeline import GatewaySettings
@@ -48,6 +49,16 @@ def test_every_route_is_described_and_nothing_else() -> None:
     }
     described = {(path, method) for path, item in openapi()["paths"].items() for method in item}
     assert served == described
+
+
+def test_the_paths_without_security_are_those_that_the_guard_leaves_open() -> None:
+    paths = openapi()["paths"]
+    assert (
+        tuple(path for path, item in paths.items() if item.get("get", {}).get("security") == []) == OPEN_PATHS
+    )
+    for path, item in paths.items():
+        for operation in item.values():
+            assert ("401" in operation["responses"]) == (path not in OPEN_PATHS)
 
 
 @pytest.mark.parametrize("name", RANGES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -12,7 +13,7 @@ import pytest
 from prometheus_client import Counter, Gauge
 
 from pipespec.ops.errors import SettingsError
-from pipespec.ops.health import HealthServer
+from pipespec.ops.health import MAX_CONNECTIONS, HealthServer
 
 _SEEN = Counter("pipespec_test_health_total", "Seen by the test")
 
@@ -124,3 +125,25 @@ def test_a_probe_that_hangs_up_is_not_news(capfd: pytest.CaptureFixture[str]) ->
         gone.set()
         assert answered.wait(10)
     assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_connections_beyond_the_limit_are_closed_and_those_that_end_make_room(
+    server: HealthServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "pipespec.ops.health._Handler.timeout", None
+    )  # silence lasts as long as the test wants
+    host, port = server.url.removeprefix("http://").split(":")
+    silent = [socket.create_connection((host, int(port))) for _ in range(MAX_CONNECTIONS)]
+    with socket.create_connection((host, int(port)), timeout=60) as one_more:
+        assert one_more.recv(1) == b""
+    for connection in silent:
+        connection.close()
+    until = time.monotonic() + 60
+    while True:
+        try:
+            assert get(server, "/livez").status_code == 200
+        except httpx.HTTPError:
+            assert time.monotonic() < until
+        else:
+            return

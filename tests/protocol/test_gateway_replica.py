@@ -489,6 +489,25 @@ def test_a_session_goes_on_at_a_replica_of_its_weights_that_new_sessions_do_not_
     assert (Rank(1), "r2") in bench.core.fleet.incompatible
 
 
+def test_tokens_are_checked_against_the_vocabulary_of_the_sessions_own_target() -> None:
+    """New sessions may get another model by then; with a smaller vocabulary, what the old one says would not be heard."""
+    bench = Bench()
+    bench.beat(1)
+    bench.open()
+    for tenth in range(10):  # the old target falls silent, a smaller model takes over, the old one is back
+        bench.now = tenth / 10
+        bench.beat(1, "r1", weights=b"x" * 16, vocab_size=50)
+    bench.beat(1)
+    assert bench.core.fleet.vocab_size == 50
+    bench.events()
+    bench.say(0, 99)
+    bench.say(1, 100, prefix=ids(99))
+    assert [event for event in bench.events() if isinstance(event, Committed)] == [
+        Committed(SESSION, Position(0), ids(99))
+    ]
+    assert bench.core.counts["token_out_of_range"] == 1
+
+
 def test_the_move_of_a_draft_gives_a_stalled_target_no_more_time() -> None:
     """RELIABILITY R11: drafts that come and go kept a deaf target in office for ever."""
     bench = Bench(replace(TIMERS, dead_s=0.2))

@@ -29,6 +29,7 @@ def test_the_digest_keeps_a_replica_of_another_prefix_from_being_committed(on: b
         prompt=ids(1, 2),
         sampling=Sampling(max_tokens=9),
         identity=IDENTITY,
+        vocab_size=10,
         route=("a", "b"),
         speculate=True,
         rules=Rules(check_digest=on),

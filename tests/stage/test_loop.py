@@ -155,7 +155,7 @@ def test_a_step_without_memory_is_tried_again_in_smaller_ones(bench: Bench) -> N
         bench.loop.turn()
         assert time.monotonic() < deadline
     assert bench.loop.core.sessions[SESSION].claims.log.slice(0, 1) == ids(3)
-    assert bench.loop.num_too_large == 2  # five tokens, then two
+    assert bench.loop.step_size.num_too_large == 2  # five tokens, then two
 
 
 def test_a_device_without_memory_for_a_single_token_ends_the_process_loudly(bench: Bench) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import struct
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 
+import structlog
 import zmq
 
 from pipespec.bus.guard import Guard, ServerKeys
@@ -19,6 +21,12 @@ from pipespec.ops.errors import SettingsError
 _CONTROL = "inproc://control"
 _FRAMES = 2
 """Of every message: topic and content; libzmq counts frames."""
+_ANSWER_MS = 2000
+"""For one answer of the proxy loop."""
+_END_S = 5.0
+"""For its end."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,8 @@ class Forwarder:
         protect = None if self.guard is None else self.guard.protect
         self._asking = threading.Lock()  # scrapes and the end come from different threads
         self._control = self._context.socket(zmq.PAIR)
-        self._control.set(zmq.RCVTIMEO, 2000)
+        self._control.set(zmq.RCVTIMEO, _ANSWER_MS)
+        self._control.set(zmq.SNDTIMEO, _ANSWER_MS)
         self._control.set(zmq.LINGER, 0)
         try:
             self._in = broker_in(self._context, publish_at, protect=protect)
@@ -93,6 +102,7 @@ class Forwarder:
             zmq.Again: no answer within two seconds.
         """
         with self._asking:
+            self._drop_late_answers()
             self._control.send(b"STATISTICS")
             frames = self._control.recv_multipart()
         count = [int(struct.unpack("=Q", frame)[0]) for frame in frames]
@@ -104,6 +114,11 @@ class Forwarder:
             bytes_out=count[7],
         )
 
+    def _drop_late_answers(self) -> None:
+        """Of questions that were given up: they would be taken for the answers to those that follow."""
+        while self._control.poll(0):
+            self._control.recv_multipart(zmq.NOBLOCK)
+
     @property
     def turns(self) -> bool:
         """Whether the proxy loop answers."""
@@ -114,12 +129,17 @@ class Forwarder:
         return True
 
     def stop(self) -> None:
-        """End the loop and free the sockets."""
+        """End the loop and free the sockets; a loop that hangs is left to the end of the process, which it does not hold up."""
         with self._asking:
             if self._thread.is_alive():
-                self._control.send(b"TERMINATE")
-                self._thread.join(timeout=5)
-            self._control.close(linger=0)
+                with suppress(zmq.Again):
+                    self._control.send(b"TERMINATE")
+                self._thread.join(timeout=_END_S)
         if self.guard is not None:
             self.guard.close()
+        if self._thread.is_alive():
+            # Its sockets cannot be closed from here, and `term` would wait for them for ever.
+            log.error("broker.proxy_hangs", waited_s=_END_S)
+            return
+        self._control.close(linger=0)
         self._context.term()

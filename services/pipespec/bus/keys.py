@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from zmq.auth import load_certificate
 from zmq.utils import z85
 
 from pipespec.ops.errors import SettingsError
+from pipespec.ops.secret_files import refuse_readable_by_others
 
 CLIENT_SECRET = "client.key_secret"  # noqa: S105 - a file's name
 _ALLOWED = re.compile(r"(?P<name>[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)\.(?P<generation>[1-9][0-9]{0,8})\.key")
@@ -96,7 +96,12 @@ def read_secret(file: Path) -> KeyPair:
     Raises:
         SettingsError: it is missing, is no key, or can be read by others.
     """
-    _refuse_readable_by_others(file)
+    try:
+        refuse_readable_by_others(file)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot read the key {file}: {error.strerror}; `pipespec keys` makes them"
+        ) from error
     public, secret = _read(file)
     if secret is None:
         raise SettingsError(f"{file} holds no secret key; `pipespec keys check` looks at a whole folder")
@@ -180,21 +185,3 @@ def _is_key(key: bytes) -> bool:
         return len(key) == _Z85_LEN and len(z85.decode(key)) == 32
     except (KeyError, ValueError):
         return False
-
-
-def _refuse_readable_by_others(file: Path) -> None:
-    """Group members may read it where the group is the volume's (Kubernetes' fsGroup): then it is not ours to change."""
-    try:
-        status = file.stat()
-    except OSError as error:
-        raise SettingsError(
-            f"cannot read the key {file}: {error.strerror}; `pipespec keys` makes them"
-        ) from error
-    refused = stat.S_IRWXO | stat.S_IWGRP
-    if status.st_uid == os.geteuid() != 0:
-        refused |= stat.S_IRGRP
-    if status.st_mode & refused:
-        raise SettingsError(
-            f"the secret key {file} has mode {stat.S_IMODE(status.st_mode):04o}, so others can read it; "
-            f"run: chmod 600 {file} (in a Kubernetes volume: defaultMode 0400)"
-        )

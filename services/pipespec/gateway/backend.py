@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipespec.gateway.gate import Permit
+from pipespec.gateway.gate import Arriving, Permit
 from pipespec.protocol.ids import Position, Rank, TokenId
 from pipespec.protocol.messages import EndReason, StageCounters
 from pipespec.protocol.sampling import Sampling
@@ -64,6 +64,10 @@ class Backend(Protocol):
             Overloaded: there is no room, not even to wait.
             Unavailable: no target replica is ready, or the gateway is draining.
         """
+
+    @property
+    def arriving(self) -> Arriving:
+        """Counts what is still being read of requests, before they enter."""
 
     @property
     def is_ready(self) -> bool:

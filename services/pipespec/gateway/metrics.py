@@ -79,5 +79,6 @@ class GatewayMetrics(Collector):
             ("waiting_requests", "Requests that wait for room.", len(ledger.waiting)),
             ("tokens_in_flight", "Tokens that requests hold and may still generate.", ledger.tokens),
             ("prompt_bytes", "Bytes of the prompts of all requests.", ledger.num_bytes),
+            ("arriving_bytes", "Bytes of HTTP bodies that are being read.", self._backend.arriving.num_bytes),
         ):
             yield GaugeMetricFamily(f"pipespec_gateway_{name}", help_text, value=value)

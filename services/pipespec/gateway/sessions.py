@@ -19,7 +19,7 @@ import structlog
 
 from pipespec.bus.link import BusLink
 from pipespec.gateway.backend import StageStats, Tokens
-from pipespec.gateway.gate import Gate, Limits, Permit, Pool
+from pipespec.gateway.gate import Arriving, Gate, Limits, Permit, Pool
 from pipespec.ops.errors import Overloaded, SessionLost, Unavailable
 from pipespec.protocol.gateway_replica import (
     Committed,
@@ -256,12 +256,17 @@ class PipelineBackend:
     @property
     def num_refused(self) -> int:
         """Requests for which there was no room, since the start."""
-        return self.gate.num_refused + self._num_unplaced
+        return self.gate.num_refused + self.arriving.num_refused + self._num_unplaced
 
     @property
     def num_sessions(self) -> int:
         """Open now."""
         return len(self.core.sessions)
+
+    @property
+    def arriving(self) -> Arriving:
+        """See ``Backend``."""
+        return self.gate.arriving
 
     def enter(self, *, num_bytes: int) -> Permit:
         """Count a request in, see ``Backend``."""

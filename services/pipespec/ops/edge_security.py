@@ -22,13 +22,13 @@ class EdgeSecuritySettings(Settings):
     """Address that all client ports bind; loopback unless said otherwise."""
     api_keys: Path | None = None
     """File with those who may use HTTP and gRPC, and their keys; ``pipespec api-keys`` writes it. A changed file counts
-    within seconds. None: no key is asked for, so that ``host`` has to be loopback, or ``insecure`` set."""
+    within seconds; one with plain keys that others can read is refused. None: no key is asked for, so that ``host`` has to be loopback, or ``insecure`` set."""
     insecure: bool = False
     """HTTP and gRPC are open to whoever reaches ``host``, without a key."""
     tls_certificate: Path | None = None
     """Certificate chain (PEM) for HTTP and gRPC; a changed file counts for new connections. None: no TLS."""
     tls_key: Path | None = None
-    """Private key (PEM, not encrypted) of the certificate."""
+    """Private key (PEM, not encrypted) of the certificate; a file that others can read is refused."""
     grpc_max_streams: int | None = Field(default=None, ge=1, le=100_000)
     """Calls that one gRPC connection carries at once; more are refused. None: as many as there may be sessions, because a
     client library puts all calls of a process on one connection, but at least 256. Fewer mean that a client that floods

@@ -157,6 +157,7 @@ class GatewayReplica:
             prompt=prompt,
             sampling=sampling,
             identity=ChainIdentity(weights=beat.weights, tokenizer=beat.tokenizer),
+            vocab_size=beat.vocab_size,
             route=route,
             speculate=speculate,
             rules=self._rules,
@@ -213,7 +214,7 @@ class GatewayReplica:
         if self._rules.fence_epochs and (segment.epoch != session.epoch or sender != session.target_inbox):
             self.counts["old_epoch"] += 1
             return
-        if max(segment.tokens, default=0) >= self.fleet.vocab_size:
+        if max(segment.tokens, default=0) >= session.vocab_size:
             self.counts["token_out_of_range"] += 1
             return
         start = session.committed

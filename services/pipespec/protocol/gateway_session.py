@@ -44,6 +44,7 @@ class GatewaySession:
         prompt: tuple[TokenId, ...],
         sampling: Sampling,
         identity: ChainIdentity,
+        vocab_size: int,
         route: tuple[str, ...],
         speculate: bool,
         rules: Rules,
@@ -52,6 +53,7 @@ class GatewaySession:
         self.session = session
         self.sampling = sampling
         self.identity = identity
+        self.vocab_size = vocab_size
         self._set_route(route)
         self.speculate = speculate
         self.prefix = prefix

@@ -9,18 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import structlog
-
 from pipespec.bus.link import BusLink
 from pipespec.ops.errors import OutOfMemory
 from pipespec.protocol.ids import FLEET
 from pipespec.protocol.messages import Heartbeat
 from pipespec.protocol.stage_replica import FreeCache, OpenCache, StageReplica
 from pipespec.protocol.work import CacheUse, Engine, Outcome, Work
+from pipespec.stage.step_size import StepSize
 
 Clock = Callable[[], float]
-
-log = structlog.get_logger(__name__)
 
 _NO_ROOM_S = 0.005
 """Between two tries when the cache had room for nobody's work."""
@@ -43,7 +40,7 @@ class StageLoop:
         self.turns = 0
         self.turned_s = clock()
         self.draining = False
-        self.num_too_large = 0
+        self.step_size = StepSize(engine.max_step_tokens)
         self.totals = core.totals()
         self._engine = engine
         self._link = link
@@ -51,7 +48,6 @@ class StageLoop:
         self._tick_s = tick_s
         self._next_tick_s = 0.0
         self._is_stuck = False
-        self._most_tokens = engine.max_step_tokens
         self._clock = clock
 
     @property
@@ -78,7 +74,7 @@ class StageLoop:
             self._next_tick_s = now + self._tick_s
             self.core.on_timer(now)
             self.totals = self.core.totals()
-        batch = self.core.work(now, max_batch=self._engine.max_batch, max_tokens=self._most_tokens)
+        batch = self.core.work(now, max_batch=self._engine.max_batch, max_tokens=self.step_size.most)
         self._carry_out_orders()
         if not batch:
             self._publish()
@@ -97,21 +93,21 @@ class StageLoop:
         self.core.on_step(ended_s, began_us=began_us, took_us=int((ended_s - started_s) * 1e6))
 
     def _outcomes(self, batch: list[Work]) -> list[Outcome]:
-        """Of the step; where the device has no memory for it, that nothing was computed, and steps are smaller from here on.
+        """Of the step; where the device has no memory for it, that nothing was computed, and the next ones are smaller.
 
         Raises:
             OutOfMemory: not even a step of one token fits. Ends the process loudly; whoever watches it starts it anew.
         """
         try:
-            return list(self._engine.step(batch, meanwhile=self._publish))
+            outcomes = list(self._engine.step(batch, meanwhile=self._publish))
         except OutOfMemory as error:
             tokens = sum(len(work.tokens) for work in batch)
             if tokens == 1:
                 raise
-            self.num_too_large += 1
-            self._most_tokens = tokens // 2
-            log.warning("step.out_of_memory", tokens=tokens, next=self._most_tokens, problem=str(error)[:200])
+            self.step_size.on_out_of_memory(tokens, str(error))
             return [Outcome(picks=(), held=work.start) for work in batch]
+        self.step_size.on_good()
+        return outcomes
 
     def _carry_out_orders(self) -> None:
         orders, self.core.orders = self.core.orders, []

@@ -40,7 +40,12 @@ class StageMetrics(Collector):
         yield CounterMetricFamily(
             "pipespec_stage_out_of_memory",
             "Steps that the device had no memory for.",
-            value=self._loop.num_too_large,
+            value=self._loop.step_size.num_too_large,
+        )
+        yield GaugeMetricFamily(
+            "pipespec_stage_step_tokens_limit",
+            "Tokens that a step may have now; less than usual after the device had no memory for one.",
+            value=self._loop.step_size.most,
         )
         yield CounterMetricFamily("pipespec_stage_turns", "Turns of the loop.", value=self._loop.turns)
         yield GaugeMetricFamily(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import ssl
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,12 @@ EVERYBODY: list[dict[str, Any]] = [
     {"name": "bob", "models": ["small"], "max_requests": 1, "keys": [{"plain": BOB}]},
     {"name": "carol", "models": ["other"], "keys": [{"sha256": digest_of(CAROL).hex()}]},
 ]
+
+
+def copy_for_owner(source: Path, to: Path) -> None:
+    """Copy a file of the repository, which all can read, to where it is a secret."""
+    shutil.copyfile(source, to)
+    to.chmod(0o600)
 
 
 def key_ring(principals: list[dict[str, Any]] | None = None, **options: Any) -> KeyRing:

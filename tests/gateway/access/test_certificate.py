@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from gateway.access.keys import CERTIFICATES
+from gateway.access.keys import CERTIFICATES, copy_for_owner
 from pipespec.gateway.access import Certificate
 from pipespec.ops.errors import SettingsError
 
@@ -16,19 +15,19 @@ from pipespec.ops.errors import SettingsError
 def files(tmp_path: Path) -> tuple[Path, Path]:
     """The first pair."""
     chain, key = tmp_path / "tls.crt", tmp_path / "tls.key"
-    shutil.copy(CERTIFICATES / "first.crt", chain)
-    shutil.copy(CERTIFICATES / "first.key", key)
+    copy_for_owner(CERTIFICATES / "first.crt", chain)
+    copy_for_owner(CERTIFICATES / "first.key", key)
     return chain, key
 
 
 def test_a_pair_of_files_that_does_not_fit_changes_nothing(files: tuple[Path, Path]) -> None:
     certificate = Certificate(*files)
     before = certificate.pair
-    shutil.copy(CERTIFICATES / "second.crt", files[0])
+    copy_for_owner(CERTIFICATES / "second.crt", files[0])
     with pytest.raises(SettingsError, match="cannot be used"):
         certificate.load()
     assert certificate.pair == before
-    shutil.copy(CERTIFICATES / "second.key", files[1])
+    copy_for_owner(CERTIFICATES / "second.key", files[1])
     certificate.load()
     assert certificate.pair.chain == (CERTIFICATES / "second.crt").read_bytes()
 
@@ -47,6 +46,14 @@ def test_a_missing_file_is_a_settings_error(files: tuple[Path, Path]) -> None:
 
 
 def test_an_encrypted_key_is_refused_instead_of_asking_for_a_password(files: tuple[Path, Path]) -> None:
-    shutil.copy(CERTIFICATES / "encrypted.key", files[1])
+    copy_for_owner(CERTIFICATES / "encrypted.key", files[1])
     with pytest.raises(SettingsError, match="it is encrypted"):
         Certificate(*files)
+
+
+def test_a_key_that_others_can_read_is_refused_and_a_chain_is_not(files: tuple[Path, Path]) -> None:
+    files[0].chmod(0o644)
+    certificate = Certificate(*files)
+    files[1].chmod(0o644)
+    with pytest.raises(SettingsError, match=r"mode 0644.*chmod 600"):
+        certificate.load()

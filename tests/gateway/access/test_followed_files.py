@@ -34,6 +34,8 @@ class Followed:
         text = self.file.read_text()
         if text == "bad":
             raise SettingsError("it is bad")
+        if text == "unforeseen":
+            raise KeyError("a secret")
         self.loaded.append(text)
 
 
@@ -57,19 +59,23 @@ async def test_a_change_is_loaded_once_also_when_a_link_is_switched(tmp_path: Pa
     assert followed.num_tried == 3
 
 
-async def test_what_cannot_be_used_is_told_and_what_follows_counts(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("text", "said"), [("bad", "it is bad"), ("unforeseen", "KeyError")])
+async def test_what_cannot_be_used_is_told_and_what_follows_counts(
+    tmp_path: Path, text: str, said: str
+) -> None:
     followed = Followed(tmp_path / "keys")
     followed.file.write_text("good")
     files = FollowedFiles("test", [followed.file], load=followed.load)
     with capture_logs() as logs:
         following = asyncio.create_task(files.follow(every_s=0.01))
-        followed.file.write_text("bad")
+        followed.file.write_text(text)
         await until(lambda: any(log["event"] == "gateway.reload_failed" for log in logs))
         followed.file.write_text("better")
         await until(lambda: followed.loaded == ["good", "better"])
         following.cancel()
         await asyncio.wait({following})
-    assert sum(log["event"] == "gateway.reload_failed" for log in logs) == 1, "once for each change"
+    told = [log["error"] for log in logs if log["event"] == "gateway.reload_failed"]
+    assert told == [said], "once for each change, and nothing of what the file holds"
 
 
 def test_a_file_that_cannot_be_used_to_begin_with_is_an_error(tmp_path: Path) -> None:

@@ -91,3 +91,15 @@ def test_a_file_that_is_missing_too_large_or_binary_is_refused(tmp_path: Path) -
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SettingsError, match="is not valid YAML"):
         load_key_file(file)
+
+
+def test_plain_keys_in_a_file_that_others_can_read_are_refused_and_digests_are_not(tmp_path: Path) -> None:
+    file = tmp_path / "keys.yaml"
+    file.write_text(yaml.safe_dump({"principals": [principal()]}))
+    file.chmod(0o644)
+    assert load_key_file(file)
+    file.write_text(yaml.safe_dump({"principals": [principal(keys=[{"plain": KEY}])]}))
+    with pytest.raises(SettingsError, match=r"mode 0644.*chmod 600"):
+        load_key_file(file)
+    file.chmod(0o600)
+    assert load_key_file(file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from gateway.access.keys import CA, CERTIFICATES, common_name, trusting
+from gateway.access.keys import CA, CERTIFICATES, common_name, copy_for_owner, trusting
 from gateway.scripted_backend import ScriptedBackend
 from pipespec.gateway.access import Certificate
 from pipespec.gateway.grpc import serve_grpc
@@ -23,7 +22,7 @@ from pipespec.v1 import pipespec_pb2_grpc
 @pytest.fixture
 def certificate(tmp_path: Path) -> Certificate:
     for name in ("crt", "key"):
-        shutil.copy(CERTIFICATES / f"first.{name}", tmp_path / f"tls.{name}")
+        copy_for_owner(CERTIFICATES / f"first.{name}", tmp_path / f"tls.{name}")
     return Certificate(tmp_path / "tls.crt", tmp_path / "tls.key")
 
 
@@ -89,7 +88,7 @@ async def test_a_new_certificate_counts_for_new_connections_and_leaves_old_ones_
         assert await ask(channel)
         assert await common_name(port, speaking_http2()) == "first"
         for name in ("crt", "key"):
-            shutil.copy(CERTIFICATES / f"second.{name}", tmp_path / f"tls.{name}")
+            copy_for_owner(CERTIFICATES / f"second.{name}", tmp_path / f"tls.{name}")
         certificate.load()
         assert await common_name(port, speaking_http2()) == "second"
         assert await common_name(port, speaking_http2()) == "second", "also the one after it"

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from gateway.openai.asking import ASK, error_of, post
-from gateway.openai.raw import exchange
+from gateway.openai.raw import connection, exchange
 from gateway.scripted_backend import ScriptedBackend
 from pipespec.gateway.openai import create_app, serve_http
 from pipespec.gateway.text import TextModel
@@ -65,6 +65,29 @@ async def test_a_body_that_does_not_arrive_is_given_up(
     )
     answer = await exchange(http_url, head + b"Connection: close\r\n\r\n{")
     assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_bodies_are_counted_while_they_arrive_and_refused_beyond_what_the_gateway_holds(
+    http: httpx.AsyncClient, http_url: str, backend: ScriptedBackend
+) -> None:
+    async def until(num_bytes: int) -> None:
+        async with asyncio.timeout(60):
+            while backend.arriving.num_bytes != num_bytes:
+                await asyncio.sleep(0.005)
+
+    backend.arriving.limit = 1100
+    async with connection(http_url) as (_, writer):
+        writer.write(
+            b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 99999\r\n\r\n" + b" " * 1000
+        )
+        await until(1000)
+        refused = await post(http, {**ASK, "user": "x" * 100})
+        assert (refused.status_code, error_of(refused)["code"]) == (429, "overloaded")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert (await post(http, ASK)).status_code == 200
+    await until(0)
+    assert (await post(http, {**ASK, "user": "x" * 5000})).status_code == 200
 
 
 async def test_the_request_id_is_echoed_or_made(http: httpx.AsyncClient) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.access.keys import CERTIFICATES, common_name, trusting
+from gateway.access.keys import CERTIFICATES, common_name, copy_for_owner, trusting
 from gateway.openai.asking import ASK
 from gateway.openai.raw import TIMEOUT_S, exchange
 from gateway.scripted_backend import ScriptedBackend
@@ -24,7 +23,7 @@ from pipespec.ops.pipeline import GatewaySettings
 @pytest.fixture
 def certificate(tmp_path: Path) -> Certificate:
     for name in ("crt", "key"):
-        shutil.copy(CERTIFICATES / f"first.{name}", tmp_path / f"tls.{name}")
+        copy_for_owner(CERTIFICATES / f"first.{name}", tmp_path / f"tls.{name}")
     return Certificate(tmp_path / "tls.crt", tmp_path / "tls.key")
 
 
@@ -67,7 +66,7 @@ async def test_a_new_certificate_counts_for_new_connections_and_leaves_old_ones_
         assert (await client.get("/livez")).status_code == 200
         assert await common_name(port, trusting()) == "first"
         for name in ("crt", "key"):
-            shutil.copy(CERTIFICATES / f"second.{name}", tmp_path / f"tls.{name}")
+            copy_for_owner(CERTIFICATES / f"second.{name}", tmp_path / f"tls.{name}")
         certificate.load()
         assert await common_name(port, trusting()) == "second"
         assert (await client.get("/livez")).status_code == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 import zmq
@@ -59,6 +60,23 @@ async def test_a_full_queue_is_told_and_holds_up_no_other_client(
     await router.send((await router.receive()).identity, b"answer")
     assert await asyncio.wait_for(other.recv(), 10) == b"answer"
     other.close()
+
+
+async def test_what_a_client_sends_waits_in_its_own_queue_beyond_a_few_messages(router: Router) -> None:
+    with zmq.Context() as plain, plain.socket(zmq.DEALER) as eager:
+        eager.setsockopt(zmq.SNDHWM, 1)
+        eager.setsockopt(zmq.LINGER, 0)
+        eager.connect(f"tcp://127.0.0.1:{router.port}")
+        num_sent = 0
+        while eager.poll(500, zmq.POLLOUT):  # until nobody takes any more
+            eager.send(b"x" * 2**20)
+            num_sent += 1
+            assert num_sent < 100, "the queue has no bound"
+        # All of it, before the client goes: libzmq 4.3.5 may abort when a connection that it has stopped reading breaks.
+        with suppress(TimeoutError):
+            for _ in range(num_sent):
+                message = await asyncio.wait_for(router.receive(), 5)
+                assert message.frames == [b"x" * 2**20]
 
 
 async def test_a_message_waits_for_room(router: Router, deaf: zmq.asyncio.Socket) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipespec.ops.errors import SettingsError
+from pipespec.ops.secret_files import refuse_readable_by_others
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Certificate:
         pair: what new connections get; replaced as a whole, so any thread may read it.
 
     Raises:
-        SettingsError: the files cannot be read, or do not belong together.
+        SettingsError: the files cannot be read, do not belong together, or others can read the key.
     """
 
     def __init__(self, chain: Path, key: Path) -> None:
@@ -71,9 +72,11 @@ class Certificate:
 
     def _read(self) -> PemPair:
         try:
-            return PemPair(self._chain.read_bytes(), self._key.read_bytes())
+            pair = PemPair(self._chain.read_bytes(), self._key.read_bytes())
+            refuse_readable_by_others(self._key)
         except OSError as error:
             raise SettingsError(f"cannot read {error.filename}: {error.strerror}") from error
+        return pair
 
 
 def _server_context() -> ssl.SSLContext:

@@ -59,12 +59,17 @@ class FollowedFiles:
     def _reload(self) -> None:
         try:
             self._load()
-        except SettingsError as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with new files, the gateway serves with the old ones
             _RELOADS.labels(self._what, "unusable").inc()
-            _log.error("gateway.reload_failed", what=self._what, error=str(error), now="the old ones count")
+            _log.error("gateway.reload_failed", what=self._what, error=_said(error), now="the old ones count")
         else:
             _RELOADS.labels(self._what, "ok").inc()
             _log.info("gateway.reloaded", what=self._what)
+
+
+def _said(error: Exception) -> str:
+    # Only our own messages show nothing of what the files hold.
+    return str(error) if isinstance(error, SettingsError) else type(error).__name__
 
 
 def _content(paths: Sequence[Path]) -> tuple[bytes | None, ...]:

@@ -23,6 +23,7 @@ import yaml
 from pydantic import AwareDatetime, Field, SecretStr, ValidationError, model_validator
 
 from pipespec.ops.errors import SettingsError
+from pipespec.ops.secret_files import refuse_readable_by_others
 from pipespec.ops.settings import Settings, UniqueKeys
 
 MAX_FILE = 1024 * 1024
@@ -93,7 +94,8 @@ def load_key_file(path: Path) -> KeyFile:
     """Read and check a key file.
 
     Raises:
-        SettingsError: it cannot be read or used; the message shows nothing that it holds.
+        SettingsError: it cannot be read or used, or holds plain keys and others can read it; the message shows nothing
+            that it holds.
     """
     try:
         with path.open("rb") as file:
@@ -110,7 +112,10 @@ def load_key_file(path: Path) -> KeyFile:
         raise SettingsError(f"{path} is not valid YAML{where}") from None
     except (ValueError, RecursionError):
         raise SettingsError(f"{path} is not valid YAML in UTF-8") from None
-    return parse_key_file(document, source=str(path))
+    checked = parse_key_file(document, source=str(path))
+    if any(key.plain is not None for principal in checked.principals for key in principal.keys):
+        refuse_readable_by_others(path)
+    return checked
 
 
 def parse_key_file(document: object, *, source: str) -> KeyFile:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from pipespec.gateway.gate.arriving import Arriving
 from pipespec.gateway.gate.ledger import Ledger, Limits, Place, Pool, Standing
 from pipespec.ops.errors import Overloaded, RequestError, Unavailable
 
@@ -53,6 +54,7 @@ class Gate:
 
     Attributes:
         ledger: the counters.
+        arriving: counts what has not entered yet, because it is still being read.
         num_refused: requests sent away for want of room since the start.
     """
 
@@ -60,6 +62,7 @@ class Gate:
         self, limits: Limits, *, pool: Callable[[], Pool | None], clock: _Clock = time.monotonic
     ) -> None:
         self.ledger = Ledger(limits)
+        self.arriving = Arriving(limits.num_bytes)
         self.num_refused = 0
         self._left = asyncio.Event()
         self._pool = pool

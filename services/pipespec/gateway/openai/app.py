@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from pipespec.gateway.access import KeyRing, Principal, name_of
 from pipespec.gateway.backend import Backend
+from pipespec.gateway.gate import Arriving
 from pipespec.gateway.generation import GenerationRequest, Generator
 from pipespec.gateway.openai.answers import Answer
 from pipespec.gateway.openai.body import read_body
@@ -61,7 +62,7 @@ def create_app(
     app = FastAPI(title="PipeSpec", openapi_url=None, redirect_slashes=False)
     app.state.generator = generator  # for the server, which ends what runs too long at its own end
     _add_models(app, generator)
-    _add_generation(app, generator, resume, keep_alive_s=keep_alive_s)
+    _add_generation(app, generator, resume, arriving=backend.arriving, keep_alive_s=keep_alive_s)
     _add_streams(app, resume, keep_alive_s=keep_alive_s)
     _add_health(app, generator)
     _add_errors(app)
@@ -71,15 +72,20 @@ def create_app(
 
 
 def _add_generation(
-    app: FastAPI, generator: Generator, resume: ResumeService | None, *, keep_alive_s: float
+    app: FastAPI,
+    generator: Generator,
+    resume: ResumeService | None,
+    *,
+    arriving: Arriving,
+    keep_alive_s: float,
 ) -> None:
     @app.post("/v1/completions")
     async def completions(request: Request) -> Response:
-        return await serve(request, await read_body(request, CompletionBody))
+        return await serve(request, await read_body(request, CompletionBody, arriving=arriving))
 
     @app.post("/v1/chat/completions")
     async def chat_completions(request: Request) -> Response:
-        return await serve(request, await read_body(request, ChatBody))
+        return await serve(request, await read_body(request, ChatBody, arriving=arriving))
 
     async def serve(request: Request, body: GenerationBody) -> Response:
         generator.check_model(body.model)

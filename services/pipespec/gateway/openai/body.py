@@ -1,14 +1,16 @@
-"""Reads a request's body: bounded in size and time, strict JSON, then the endpoint's schema."""
+"""Reads a request's body: bounded in size and time, and in sum over all requests; strict JSON, then the endpoint's schema."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.requests import Request
 
+from pipespec.gateway.gate import Arriving
 from pipespec.gateway.openai.strict_json import parse_json
 from pipespec.gateway.openai.unsupported import drop_inert
 from pipespec.ops.errors import RequestError
@@ -20,10 +22,16 @@ READ_TIMEOUT_S = 10.0
 Body = TypeVar("Body", bound=BaseModel)
 
 
-async def read_body(request: Request, schema: type[Body]) -> Body:
+async def read_body(request: Request, schema: type[Body], *, arriving: Arriving) -> Body:
     """The checked body.
 
+    Args:
+        request: it belongs to.
+        schema: of the endpoint.
+        arriving: counts it while it is read and parsed.
+
     Raises:
+        Overloaded: too much of other bodies is being read at the moment.
         RequestError: it is not JSON, too large, too slow, or not what ``schema`` says; ``param`` names the field.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -32,7 +40,12 @@ async def read_body(request: Request, schema: type[Body]) -> Body:
             f"content-type is {media_type[:80] or 'missing'!r}; expected application/json",
             code="unsupported_media_type",
         )
-    document = parse_json(await _read(request))
+    with arriving.body() as take:
+        return _checked(await _read(request, take), schema)
+
+
+def _checked(raw: bytes, schema: type[Body]) -> Body:
+    document = parse_json(raw)
     if not isinstance(document, dict):
         raise RequestError(
             f"the body is a JSON {type(document).__name__}; expected an object", code="invalid_json"
@@ -43,14 +56,15 @@ async def read_body(request: Request, schema: type[Body]) -> Body:
         raise _refusal(error.errors(include_url=False)[0]) from error
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request, take: Callable[[int], None]) -> bytes:
     body = bytearray()
     try:
         async with asyncio.timeout(READ_TIMEOUT_S):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > MAX_BODY:
+                if len(body) + len(chunk) > MAX_BODY:
                     raise RequestError(f"the body is larger than {MAX_BODY} bytes", code="body_too_large")
+                take(len(chunk))
+                body += chunk
     except TimeoutError:
         raise RequestError(
             f"the body did not arrive within {READ_TIMEOUT_S:g} s", code="body_timeout"

@@ -41,6 +41,7 @@ _REFUSALS = {
     415: "The content type is not application/json.",
     429: "No room for another session now.",
     431: "The headers are larger than 16 KiB.",
+    499: "The stream was ended by its client.",
     500: "A bug of ours; the request id finds it in the log.",
     503: "No target is ready, the gateway is shutting down, or the session was lost.",
     504: "The request took longer than it may.",
@@ -65,9 +66,9 @@ def openapi() -> Json:
             "/v1/streams/{token}": _stream(),
             "/v1/models": {"get": _reading("The models.", _listed())},
             "/v1/models/{name}": {"get": _reading("One model.", _ref("Model"), parameter="name")},
-            "/livez": {"get": _probe("The event loop turns.", ready=False)},
-            "/healthz": {"get": _probe("The same as /livez.", ready=False)},
-            "/readyz": {"get": _probe("A request sent now would be served.", ready=True)},
+            "/livez": {"get": {"security": [], **_probe("The event loop turns.")}},
+            "/healthz": {"get": _probe("The same as /livez, with a key.", 401)},
+            "/readyz": {"get": {"security": [], **_probe("A request sent now would be served.", 503)}},
         },
         "components": {
             "schemas": {**definitions, **bodies, "Model": _model(), "Error": _error()},
@@ -121,7 +122,10 @@ def _generation(body: str, kind: str) -> Json:
         "post": {
             "operationId": kind,
             "requestBody": {"required": True, "content": {"application/json": {"schema": _ref(body)}}},
-            "responses": {"200": answer, **_refusals(*(status for status in _REFUSALS if status != 410))},
+            "responses": {
+                "200": answer,
+                **_refusals(*(status for status in _REFUSALS if status not in (410, 499))),
+            },
         }
     }
 
@@ -139,7 +143,7 @@ def _stream() -> Json:
     content = {"text/event-stream": {"schema": _event()}}
     rest = {"description": "What follows the event.", "headers": _request_id(), "content": content}
     over = {"description": "The stream is over.", "headers": _request_id()}
-    refusals = _refusals(400, 401, 403, 404, 405, 409, 410, 429, 431, 500, 503, 504)
+    refusals = _refusals(400, 401, 403, 404, 405, 409, 410, 429, 431, 499, 500, 503, 504)
     return {
         "get": {"parameters": [token, last], "responses": {"200": rest, **refusals}},
         "delete": {"parameters": [token], "responses": {"204": over, **refusals}},
@@ -168,13 +172,10 @@ def _reading(description: str, schema: Json, *, parameter: str | None = None) ->
     return {"responses": responses, **({"parameters": [named]} if parameter else {})}
 
 
-def _probe(description: str, *, ready: bool) -> Json:
+def _probe(description: str, *statuses: int) -> Json:
     content = {"application/json": {"schema": {"type": "object", "required": ["status"]}}}
     answer = {"description": description, "headers": _request_id(), "content": content}
-    return {
-        "security": [],
-        "responses": {"200": answer, **_refusals(400, 405, 431, *([503] if ready else []))},
-    }
+    return {"responses": {"200": answer, **_refusals(400, 405, 431, *statuses)}}
 
 
 def _listed() -> Json:

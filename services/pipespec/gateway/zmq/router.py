@@ -19,8 +19,11 @@ from pipespec.ops.errors import PipespecError, SettingsError
 STALLED_CLIENT_S = 30.0
 """A client that reads nothing for this long is given up."""
 _RETRY_S = 0.01
-_QUEUE = 500
-"""Messages per client, either way."""
+_SEND_QUEUE = 500
+"""Messages that wait for a client."""
+_RECEIVE_QUEUE = 16
+"""Messages of a client that wait for us, of 2 MiB at most; libzmq holds them before anything can count them. One that
+sends faster waits in its own queue."""
 _SEND_BUFFER = 64 * 1024
 """Bytes per client that the kernel holds; it would grow it to megabytes for one that reads slowly."""
 _LINGER_MS = 1000
@@ -69,8 +72,8 @@ class Router:
         options = {
             zmq.ROUTER_MANDATORY: 1,
             zmq.LINGER: 0,
-            zmq.SNDHWM: _QUEUE,
-            zmq.RCVHWM: _QUEUE,
+            zmq.SNDHWM: _SEND_QUEUE,
+            zmq.RCVHWM: _RECEIVE_QUEUE,
             zmq.SNDBUF: _SEND_BUFFER,
             zmq.MAXMSGSIZE: MAX_MESSAGE,
             zmq.HEARTBEAT_IVL: 500,
