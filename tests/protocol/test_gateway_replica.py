@@ -462,6 +462,20 @@ def test_a_gateway_that_slept_gives_no_session_up_for_what_it_did_not_hear() -> 
     assert SESSION in bench.core.sessions
 
 
+def test_no_session_is_lost_while_another_of_its_weights_commits() -> None:
+    """Found by simulation: the right target came back, said eighteen tokens and was given up before its heartbeat came."""
+    bench = Bench(replace(TIMERS, lost_s=3.0))
+    bench.beat(1)
+    bench.open()
+    bench.open(SessionId(b"2" * 16))
+    for tenth in range(45):
+        bench.now = tenth / 10
+        if tenth == 29:
+            bench.say(0, 7)
+        bench.core.on_timer(bench.now)
+    assert len(bench.core.sessions) == 2
+
+
 def test_a_session_is_lost_when_only_targets_of_other_weights_are_left() -> None:
     bench = Bench(replace(TIMERS, lost_s=3.0))
     bench.beat(1)

@@ -53,6 +53,7 @@ class Watch(Witness):
         self._past: dict[SessionId, list[tuple[float, int, int]]] = {}
         self._asked: dict[tuple[Topic, int, SessionId], list[float]] = {}
         self._target_heard_s: dict[tuple[Topic, bytes], float] = {}
+        self._voices: dict[tuple[Topic, Topic], dict[int, float]] = {}
         self._woke_s: dict[Topic, float] = {}
         self._slack_s = self._slack_of(case)
 
@@ -70,7 +71,9 @@ class Watch(Witness):
         """Something that a gateway tells its clients."""
         match event:
             case Committed(session=session, start=start, tokens=tokens):
-                self.clients[session].receive(self.now, start, tokens)
+                client = self.clients[session]
+                client.receive(self.now, start, tokens)
+                self._target_heard_s[gateway.inbox, client.weights] = self.now
             case Ended(session=session, reason=reason):
                 client = self.clients[session]
                 client.finish(self.now, reason)
@@ -122,8 +125,13 @@ class Watch(Witness):
                 pass
 
     def on_target_beat(self, gateway: Topic, envelope: Envelope) -> None:
-        """A gateway hears of a target."""
-        message = envelope.message
+        """A gateway hears of a target; not of a process that has just taken a name whose former owner may still live (R13)."""
+        message, incarnation = envelope.message, envelope.incarnation
+        voices = self._voices.setdefault((gateway, envelope.sender), {})
+        voices[incarnation] = self.now
+        fenced_s = 1.02 * self._case.timers.dead_s  # by the gateway's clock
+        if any(self.now - at_s <= fenced_s for other, at_s in voices.items() if other != incarnation):
+            return
         if isinstance(message, Heartbeat) and message.rank == self._case.target:
             self._target_heard_s[gateway, message.weights] = self.now
 

@@ -74,6 +74,7 @@ def _verdict(world: FaultyWorld) -> Verdict:
     took_s = world.now
     clients = list(watch.clients.values())
     world.run(max(world.now, case.settled_s) + case.longest_rest_s + 1.02 * case.timers.lease_s + 0.2)
+    world.tick_awake()
     awake = world.awake
     watch.check_tables(awake)
     watch.check_leftovers(world.gateways, awake)

@@ -278,6 +278,13 @@ class FaultyWorld(World):
         if isinstance(node, GatewayNode):
             self.watch.on_gateway(node)
 
+    def tick_awake(self) -> None:
+        """All that do not rest look at their clocks: who woke a moment ago has not yet seen which leases ran out."""
+        self.watch.now = self.now
+        for node in (*self.gateways, *self.awake):
+            if not self._rests(node.inbox):
+                self._tick_now(node)
+
     @property
     def stages(self) -> list[StageNode]:
         """Stage replicas that run now."""

@@ -223,7 +223,7 @@ class GatewayReplica:
         if commit is Commit.EXTENDED:
             tokens = session.tokens(start, session.committed)
             self.progress.on_commit(now - session.committed_s, start=start, num_tokens=len(tokens))
-            session.committed_s = now
+            session.committed_s = self._served_s[session.identity.weights] = now
             self.events.append(Committed(segment.session, start, tokens))
             if session.end is not None:
                 self.close(segment.session, session.end)
@@ -298,7 +298,8 @@ class GatewayReplica:
     def _give_up_the_lost(self, now: float, *, was_asleep: bool) -> None:
         """End sessions for whose weights no target was usable for long; by weights, since another model may serve.
 
-        What was not heard while this process did not run says nothing.
+        What was not heard while this process did not run says nothing. A commit is a sign of life as well: of a process that
+        has just taken a name it may be the first one that is believed.
         """
         wanted = {session.identity.weights for session in self.sessions.values()}
         self._served_s = {
