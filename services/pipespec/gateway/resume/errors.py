@@ -74,7 +74,7 @@ def error_of(failure: Failure) -> RequestError:
     param = failure.param or None
     match failure.kind:
         case "overloaded":
-            return Overloaded(failure.message)
+            return Overloaded(failure.message, code=failure.code)
         case "unavailable":
             return Unavailable(failure.message, code=failure.code, param=param)
         case "lost":
