@@ -73,7 +73,7 @@ async def test_a_listed_client_is_answered(server: ZmqServer, folder: KeyFolder)
 @pytest.mark.parametrize(
     ("intruder", "reasons", "said"),
     [
-        (None, (NO_CURVE, BROKEN_OFF), "asks for a key"),
+        (None, (NO_CURVE, BROKEN_OFF), "asks for a key|a key needed"),  # libzmq tells one or the other
         (stranger, (UNLISTED,), "refused the key"),
         (mistaken, (WRONG_SERVER_KEY,), "handshakes break off"),
     ],
@@ -89,9 +89,11 @@ async def test_an_intruder_is_refused_told_why_and_counted_and_others_go_on(
 ) -> None:
     curve = None if intruder is None else intruder(folder)
     foe = ZmqTransport(f"127.0.0.1:{server.port}", curve=curve, silence_s=1.0)
-    with pytest.raises(Unavailable, match=said):
-        await asyncio.wait_for(anext(foe.events(Request(text="hello"))), _PATIENCE_S)
-    await foe.close()
+    try:
+        with pytest.raises(Unavailable, match=said):
+            await asyncio.wait_for(anext(foe.events(Request(text="hello"))), _PATIENCE_S)
+    finally:
+        await foe.close()
     assert server.guard is not None
     assert sum(server.guard.refused[reason] for reason in reasons) >= 1
     assert not backend.opened
