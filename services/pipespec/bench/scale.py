@@ -96,6 +96,33 @@ def measure_broker(start: Start) -> BrokerLimit:
     )
 
 
+def measure_gateway(start: Start, *, sessions: int = 64, tokens: int = 256) -> ScaleRow:
+    """What one gateway streams where stages are cheap: long steps of the target that bring many tokens at once.
+
+    Raises:
+        InvariantBroken: a session's tokens are not the target's own.
+    """
+    with start(bursting_chain(max_sessions=sessions)) as running:
+        wait_for_replicas(running)
+        return _measure(running, Cell(replicas=1, sessions=sessions, tokens=tokens), seed=1)
+
+
+def bursting_chain(*, max_sessions: int) -> Pipeline:
+    """A draft that is nearly always right and far ahead, and a target that checks tens of tokens in a step."""
+    stage = {"kind": "emulated", "max_sessions": max_sessions + 8, "max_batch": 256, "step_tokens": 8192}
+    draft = {"latency_ms": {1: 1.0}, "agreement": 0.98}
+    document = {
+        "name": "bench-gateway",
+        "stages": [
+            {**stage, "lookahead": 64, "emulation": draft},
+            {**stage, "emulation": {"latency_ms": {1: 60.0}}},
+        ],
+        "gateway": {"max_sessions": max_sessions + 8},
+        "timers": PATIENT,
+    }
+    return parse_pipeline(document, source="the benchmark's pipeline")
+
+
 def emulated_chain(*, replicas: int, max_sessions: int) -> Pipeline:
     """A draft that agrees in nine of ten tokens, and a target; both cost little more for many sessions than for one."""
     per_replica = -(-max_sessions // replicas) + 8

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from pipespec.bench.paper import PaperRow, run_paper
 from pipespec.bench.recorded import CHAINS, SEVENTY_B, Mode
-from pipespec.bench.scale import BrokerLimit, Cell, ScaleRow, measure_broker, run_scale
+from pipespec.bench.scale import BrokerLimit, Cell, ScaleRow, measure_broker, measure_gateway, run_scale
 from pipespec.cli.local.temporary import temporary_pipeline
 from pipespec.cli.outputs import check_can_write
 from pipespec.cli.pictures import check_can_draw
@@ -35,10 +35,14 @@ def show_scale(loads: Sequence[tuple[int, int]], *, tokens: int, out: Path | Non
         console.print(
             f"{row.cell.replicas} replicas, {row.cell.sessions} sessions: {row.tokens_per_s:.0f} tokens/s"
         )
-    limit = measure_broker(temporary_pipeline)
-    document = {"loads": [row.document() for row in rows], "broker": asdict(limit)}
+    limit, bursts = measure_broker(temporary_pipeline), measure_gateway(temporary_pipeline)
+    document = {
+        "loads": [row.document() for row in rows],
+        "gateway": bursts.document(),
+        "broker": asdict(limit),
+    }
     _show(_scale_table(rows), document, out)
-    console.print(_limits_line(rows, limit), highlight=False)
+    console.print(_limits_line(rows, bursts, limit), highlight=False)
     return document
 
 
@@ -101,10 +105,11 @@ def _added_line(rows: Sequence[PaperRow]) -> str:
     )
 
 
-def _limits_line(rows: Sequence[ScaleRow], limit: BrokerLimit) -> str:
+def _limits_line(rows: Sequence[ScaleRow], bursts: ScaleRow, limit: BrokerLimit) -> str:
     gateway_us = min(row.cpu_us_per_token["gateway"] for row in rows)
     return (
-        f"One core of a gateway streams {1e6 / gateway_us:.0f} tokens/s, one of a broker forwards {1e6 / limit.cpu_us:.0f} "
+        f"One gateway streamed {bursts.tokens_per_s:.0f} tokens/s to {bursts.cell.sessions} sessions where steps bring many tokens; by its "
+        f"processor time in the loads above, a core of it streams {1e6 / gateway_us:.0f}, and one of a broker forwards {1e6 / limit.cpu_us:.0f} "
         f"messages/s ({limit.messages_per_s:.0f} were reached here, sender and receiver beside it). One hop takes "
         f"{limit.hop_ms[0]:.2f} ms (p99 {limit.hop_ms[1]:.2f})."
     )
