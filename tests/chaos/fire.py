@@ -178,3 +178,13 @@ async def repeat(
     for turn in range(repetitions):
         measured.add(*await shoot(row, fleet, oracle, prompts=prompts(turn), protocol=protocol))
     return measured
+
+
+async def repeat_emulated(row: Row, fleet: Fleet, *, repetitions: int) -> Measured:
+    """Fire again and again at an emulated fleet, with new prompts each time."""
+
+    def prompts(turn: int) -> list[str]:
+        return [f"{row.row}, turn {turn}, session {index}" for index in range(row.num_streams)]
+
+    oracle = EmulatedOracle(fleet)
+    return await repeat(row, fleet, oracle, kind="emulated", repetitions=repetitions, prompts=prompts)

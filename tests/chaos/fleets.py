@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from chaos.fleet import FAST, Fleet
-from chaos.hub import insecure_bus
 from chaos.programs.forked import other
 
 LATE, FORKED, SKEWED, OTHER_WEIGHTS = "r2", "r3", "r4", "r5"
@@ -72,9 +71,10 @@ def wires(folder: Path) -> Fleet:
         "name": "chaos",
         "stages": [_stage(1, **DRAFT), _stage(2, **TARGET)],
         "brokers": [{"bind": "0.0.0.0"}],  # noqa: S104 - in a network namespace of its own
+        "bus": {"insecure": True},
         "timers": FAST | {"lease_ms": 10_000},
     }
-    return Fleet(document | insecure_bus(), folder)
+    return Fleet(document, folder)
 
 
 MODEL_TIMERS = {

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
-from typing import Any
 
 from chaos.fleet import Fleet
 from pipespec.ops.pipeline import BrokerSettings, Pipeline
@@ -117,8 +116,3 @@ def wired(fleet: Fleet) -> Iterator[Hub]:
 def _with_broker(pipeline: Pipeline, host: str) -> Pipeline:
     broker: BrokerSettings = pipeline.brokers[0].model_copy(update={"host": host})
     return pipeline.model_copy(update={"brokers": (broker,)})
-
-
-def insecure_bus() -> dict[str, Any]:
-    """What a pipeline file needs for a bus outside loopback without keys."""
-    return {"bus": {"insecure": True}}

@@ -8,7 +8,7 @@ import pytest
 
 from chaos import faults_of_messages as faults
 from chaos import fleets
-from chaos.fire import AFTER_HEAL, EmulatedOracle, Row, repeat
+from chaos.fire import AFTER_HEAL, Row, repeat_emulated
 from chaos.fleet import Fleet, started
 from chaos.report import Report
 
@@ -44,8 +44,4 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.row)
 async def test_no_token_changes(row: Row, fleet: Fleet, report: Report, repetitions: int) -> None:
-    def prompts(turn: int) -> list[str]:
-        return [f"{row.row}, turn {turn}, session {index}" for index in range(row.num_streams)]
-
-    oracle = EmulatedOracle(fleet)
-    report.add(await repeat(row, fleet, oracle, kind="emulated", repetitions=repetitions, prompts=prompts))
+    report.add(await repeat_emulated(row, fleet, repetitions=repetitions))

@@ -11,7 +11,7 @@ import pytest
 
 from chaos import faults, fleets
 from chaos.clients import Stream
-from chaos.fire import EmulatedOracle, Row, Shot, repeat, shoot
+from chaos.fire import EmulatedOracle, Row, Shot, repeat_emulated, shoot
 from chaos.fleet import Fleet, started
 from chaos.report import Report
 from chaos.skew import both_languages, check_joined, is_refused
@@ -72,11 +72,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.row)
 async def test_no_token_changes(row: Row, fleet: Fleet, report: Report, repetitions: int) -> None:
-    def prompts(turn: int) -> list[str]:
-        return [f"{row.row}, turn {turn}, session {index}" for index in range(row.num_streams)]
-
-    oracle = EmulatedOracle(fleet)
-    report.add(await repeat(row, fleet, oracle, kind="emulated", repetitions=repetitions, prompts=prompts))
+    report.add(await repeat_emulated(row, fleet, repetitions=repetitions))
 
 
 async def test_target_replicas_that_disagree_commit_one_branch(

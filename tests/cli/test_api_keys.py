@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.access.keys import ALICE, CA, CERTIFICATES, copy_for_owner, key_ring
+from gateway.access.keys import ALICE, CA, key_ring, lay_certificate
 from gateway.scripted_backend import ScriptedBackend
 from pipespec.cli.main import ASKED_WRONGLY, FAILED, run
 from pipespec.gateway.access import Certificate, KeyRing, load_key_file
@@ -98,7 +98,6 @@ async def guarded(
     tmp_path: Path,
 ) -> AsyncIterator[str]:
     """A gateway with keys and TLS."""
-    copy_for_owner(CERTIFICATES / "first.key", tmp_path / "first.key")
     server = await serve_grpc(
         backend=backend,
         text=text,
@@ -107,7 +106,7 @@ async def guarded(
         host="127.0.0.1",
         port=0,
         keys=key_ring(),
-        certificate=Certificate(CERTIFICATES / "first.crt", tmp_path / "first.key"),
+        certificate=Certificate(*lay_certificate("first", tmp_path)),
         resume=resume,
     )
     yield f"grpcs://127.0.0.1:{server.port}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.access.keys import ALICE, BOB, CA, CAROL, CERTIFICATES, copy_for_owner, key_ring
+from gateway.access.keys import ALICE, BOB, CA, CAROL, key_ring, lay_certificate
 from gateway.scripted_backend import ScriptedBackend
 from pipespec.client import AsyncClient, Client
 from pipespec.gateway.access import Certificate
@@ -21,7 +21,6 @@ from pipespec.ops.pipeline import GatewaySettings
 async def url(
     backend: ScriptedBackend, text: TextModel, settings: GatewaySettings, tmp_path: Path
 ) -> AsyncIterator[str]:
-    copy_for_owner(CERTIFICATES / "first.key", tmp_path / "first.key")
     server = await serve_grpc(
         backend=backend,
         text=text,
@@ -30,7 +29,7 @@ async def url(
         host="127.0.0.1",
         port=0,
         keys=key_ring(),
-        certificate=Certificate(CERTIFICATES / "first.crt", tmp_path / "first.key"),
+        certificate=Certificate(*lay_certificate("first", tmp_path)),
     )
     yield f"grpcs://127.0.0.1:{server.port}"
     await server.stop(grace_s=0)

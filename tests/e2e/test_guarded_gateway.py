@@ -15,7 +15,7 @@ import yaml
 from openai import AsyncOpenAI
 
 from e2e.detached import Detached, detached
-from gateway.access.keys import CA, CERTIFICATES, common_name, copy_for_owner, trusting
+from gateway.access.keys import CA, common_name, lay_certificate, trusting
 from pipespec.cli.main import ASKED_WRONGLY, run
 from pipespec.client import AsyncClient
 from pipespec.ops.errors import RequestError
@@ -30,8 +30,7 @@ ASK = {"model": "emulated", "prompt": "Once upon a time", "max_tokens": 8, "temp
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Keys and certificate; the first key is in ``first-key``."""
     folder = tmp_path_factory.mktemp("guarded")
-    for name in ("crt", "key"):
-        copy_for_owner(CERTIFICATES / f"first.{name}", folder / f"tls.{name}")
+    lay_certificate("first", folder)
     return folder
 
 
@@ -146,8 +145,7 @@ async def test_a_certificate_is_replaced_while_it_serves(running: Detached, fold
         context.set_alpn_protocols(["h2"])
         return context
 
-    for name in ("crt", "key"):
-        copy_for_owner(CERTIFICATES / f"second.{name}", folder / f"tls.{name}")
+    lay_certificate("second", folder)
     ports = running.pipeline.gateway
     async with asyncio.timeout(TIMEOUT_S):
         while await common_name(ports.http_port, trusting()) != "second":

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import shutil
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from pipespec.gateway.access import KeyRing
 from pipespec.gateway.access.key_file import digest_of, parse_key_file
@@ -30,6 +33,14 @@ def copy_for_owner(source: Path, to: Path) -> None:
     to.chmod(0o600)
 
 
+def lay_certificate(name: str, folder: Path) -> tuple[Path, Path]:
+    """The chain and the key of that name, as ``tls.crt`` and ``tls.key`` of the folder, in place of those that are there."""
+    chain, key = folder / "tls.crt", folder / "tls.key"
+    copy_for_owner(CERTIFICATES / f"{name}.crt", chain)
+    copy_for_owner(CERTIFICATES / f"{name}.key", key)
+    return chain, key
+
+
 def key_ring(principals: list[dict[str, Any]] | None = None, **options: Any) -> KeyRing:
     """A ring of these, or of everybody."""
     return KeyRing(parse_key_file({"principals": principals or EVERYBODY}, source="test"), **options)
@@ -47,6 +58,18 @@ def trusting(maximum: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED) -> ssl.
     context.maximum_version = maximum
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     return context
+
+
+async def check_tls_1_2_is_the_least(
+    port: int, client: Callable[[ssl.TLSVersion], ssl.SSLContext] = trusting
+) -> None:
+    """A server on this machine refuses a client of at most TLS 1.1, by its own word, and takes one of 1.2."""
+    with pytest.raises((ConnectionError, ssl.SSLError)) as caught:
+        await common_name(port, client(ssl.TLSVersion.TLSv1_1))
+    assert isinstance(caught.value, ConnectionError) or "ALERT" in str(caught.value), (
+        "it is the server's word"
+    )
+    assert await common_name(port, client(ssl.TLSVersion.TLSv1_2)) == "first"
 
 
 async def common_name(port: int, context: ssl.SSLContext) -> str:

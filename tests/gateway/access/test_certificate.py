@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.access.keys import CERTIFICATES, copy_for_owner
+from gateway.access.keys import CERTIFICATES, copy_for_owner, lay_certificate
 from pipespec.gateway.access import Certificate
 from pipespec.ops.errors import SettingsError
 
@@ -14,10 +14,7 @@ from pipespec.ops.errors import SettingsError
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
     """The first pair."""
-    chain, key = tmp_path / "tls.crt", tmp_path / "tls.key"
-    copy_for_owner(CERTIFICATES / "first.crt", chain)
-    copy_for_owner(CERTIFICATES / "first.key", key)
-    return chain, key
+    return lay_certificate("first", tmp_path)
 
 
 def test_a_pair_of_files_that_does_not_fit_changes_nothing(files: tuple[Path, Path]) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from gateway.access.keys import CERTIFICATES, common_name, copy_for_owner, trusting
+from gateway.access.keys import check_tls_1_2_is_the_least, common_name, lay_certificate, trusting
 from gateway.openai.asking import ASK
 from gateway.openai.raw import TIMEOUT_S, exchange
 from gateway.scripted_backend import ScriptedBackend
@@ -22,9 +21,7 @@ from pipespec.ops.pipeline import GatewaySettings
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Certificate:
-    for name in ("crt", "key"):
-        copy_for_owner(CERTIFICATES / f"first.{name}", tmp_path / f"tls.{name}")
-    return Certificate(tmp_path / "tls.crt", tmp_path / "tls.key")
+    return Certificate(*lay_certificate("first", tmp_path))
 
 
 @pytest.fixture
@@ -51,12 +48,7 @@ async def test_nothing_is_served_in_plain(port: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*TLSv1_1 is deprecated:DeprecationWarning")
 async def test_tls_1_1_is_refused_and_1_2_is_not(port: int) -> None:
-    with pytest.raises((ConnectionError, ssl.SSLError)) as caught:
-        await common_name(port, trusting(ssl.TLSVersion.TLSv1_1))
-    assert isinstance(caught.value, ConnectionError) or "ALERT" in str(caught.value), (
-        "it is the server's word"
-    )
-    assert await common_name(port, trusting(ssl.TLSVersion.TLSv1_2)) == "first"
+    await check_tls_1_2_is_the_least(port)
 
 
 async def test_a_new_certificate_counts_for_new_connections_and_leaves_old_ones_alone(
@@ -65,8 +57,7 @@ async def test_a_new_certificate_counts_for_new_connections_and_leaves_old_ones_
     async with httpx.AsyncClient(base_url=f"https://127.0.0.1:{port}", verify=trusting()) as client:
         assert (await client.get("/livez")).status_code == 200
         assert await common_name(port, trusting()) == "first"
-        for name in ("crt", "key"):
-            copy_for_owner(CERTIFICATES / f"second.{name}", tmp_path / f"tls.{name}")
+        lay_certificate("second", tmp_path)
         certificate.load()
         assert await common_name(port, trusting()) == "second"
         assert (await client.get("/livez")).status_code == 200
