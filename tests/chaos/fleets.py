@@ -72,6 +72,7 @@ def wires(folder: Path) -> Fleet:
         "stages": [_stage(1, **DRAFT), _stage(2, **TARGET)],
         "brokers": [{"bind": "0.0.0.0"}],  # noqa: S104 - in a network namespace of its own
         "bus": {"insecure": True},
+        "bind_any_address": True,
         "timers": FAST | {"lease_ms": 10_000},
     }
     return Fleet(document, folder)
