@@ -29,3 +29,10 @@ def why_refused(event: int, curve: Curve | None) -> str:
     if curve is None:
         return "it asks for a key (CURVE), and this client has none"
     return "the handshake failed: it speaks without keys, or the server key is not its own"
+
+
+def why_broken_off(curve: Curve | None) -> str:
+    """What handshakes that end without a word may mean, for people."""
+    if curve is None:
+        return "handshakes break off: perhaps it asks for a key (CURVE), and this client has none"
+    return "handshakes break off: is the server key its own, and a key needed?"

@@ -18,7 +18,7 @@ from zmq.utils.monitor import parse_monitor_message
 from pipespec.client.completion import Chunk, Finished, Started
 from pipespec.client.curve import Curve
 from pipespec.client.errors import deadline_exceeded, not_active, unreachable
-from pipespec.client.handshakes import BROKEN_OFF, REFUSED, curve_options, why_refused
+from pipespec.client.handshakes import BROKEN_OFF, REFUSED, curve_options, why_broken_off, why_refused
 from pipespec.client.request import Request, Resumption
 from pipespec.client.zmq_messages import pack_cancel, pack_generate, pack_ping, pack_resume, unpack
 from pipespec.ops.errors import MalformedMessage, RequestError
@@ -197,7 +197,7 @@ class ZmqTransport:
                 self._is_refused = True
                 self._fail_all(unreachable(self._address, why_refused(event, self._curve)))
             elif event & BROKEN_OFF:
-                self._doubt = "; handshakes break off: is the server key its own, and a key needed?"
+                self._doubt = f"; {why_broken_off(self._curve)}"
 
     async def _ping(self) -> None:
         while True:
